@@ -1,0 +1,156 @@
+"""Which tables hold what the timeline concludes from the recorded events."""
+
+from __future__ import annotations
+
+from analyzer.tables.columns import Column, Table
+
+BEGIN = Column("ts", "int64", "where it begins, on the recording's trace clock", "derived", "ns")
+END = Column("end", "int64", "where it ends", "derived", "ns")
+CPU = Column("cpu", "int32", "host's logical CPU", "derived")
+VCPU_INDEX = Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived")
+
+VCPU = Table(
+    "vcpu",
+    "timeline",
+    "vCPUs: host threads that run KVM_RUN, found from their events and never from names",
+    (
+        Column("vcpu", "int32", "number of this row", "derived"),
+        Column("tid", "int32", "host thread", "common_pid of its KVM events"),
+        Column("tgid", "int32", "its process: the VM", "process tree", None, True),
+        Column("name", "string", "name of the thread, for people only", "process tree", None, True),
+        Column("vcpu_id", "uint32", "KVM's number", "any kvm event that carries it", None, True),
+        Column("entries", "int64", "kvm_entry events", "vm_entry", "events"),
+        Column("exits", "int64", "kvm_exit events", "vm_exit", "events"),
+        Column("cancelled", "int64", "entries that no exit followed, in whole data", "derived", "events"),
+        Column("lost", "int64", "entries or exits whose partner a data loss took", "derived", "events"),
+        Column("unpaired", "int64", "exits that no entry precedes, in whole data", "derived", "events"),
+        Column("implied", "int64", "entries outside any recorded vcpu_load", "derived", "events"),
+        Column("guest_ns", "int64", "time in guest mode", "guest_slice", "ns"),
+        Column("late_ns", "int64", "kvm_exit's lateness, taken off guest_ns", "guest_slice", "ns"),
+        Column("on_cpu_ns", "int64", "time on a CPU", "mode_slice", "ns"),
+        Column("cpus", "int32", "different CPUs it ran on", "derived", "CPUs"),
+        Column("migrations", "int64", "times it came back on another CPU", "derived", "events"),
+        Column("inside_at_start", "bool", "was inside KVM_RUN when the recording began", "derived"),
+        Column("inside_at_end", "bool", "was inside KVM_RUN when the recording ended", "derived"),
+    ),
+    sort=None,
+)
+GUEST_SLICE = Table(
+    "guest_slice",
+    "timeline",
+    "guest mode: from kvm_entry to where the guest really stopped",
+    (
+        BEGIN,
+        END,
+        CPU,
+        VCPU_INDEX,
+        Column(
+            "ended_by",
+            "enum",
+            "exit (kvm_exit), host_event (the first event of the host before a late kvm_exit), nmi "
+            "(start of an NMI handler), cancelled (no guest mode at all), lost (data loss), "
+            "window (the recording's end)",
+            "derived",
+        ),
+        Column("exit_ts", "int64", "the kvm_exit event", "vm_exit", "ns", True),
+        Column("reason", "text", "exit reason; null: not recorded", "vm_exit.reason", None, True),
+    ),
+    sort="end",
+)
+MODE_SLICE = Table(
+    "mode_slice",
+    "timeline",
+    "what each vCPU does, tiling its time",
+    (
+        BEGIN,
+        END,
+        Column("cpu", "int32", "CPU it is on; null: on none", "derived", None, True),
+        VCPU_INDEX,
+        Column("mode", "enum", "guest, kvm, user, preempted, blocked or unknown", "derived"),
+    ),
+    sort="end",
+)
+RESIDENCY = Table(
+    "residency",
+    "timeline",
+    "how long each boundary would keep the guest's PMU state on the CPU",
+    (
+        BEGIN,
+        END,
+        CPU,
+        VCPU_INDEX,
+        Column("boundary", "enum", "exit, loop, vcpu or sched", "derived"),
+        Column(
+            "bound",
+            "enum",
+            "exact; where marks leave a range: fewest (fewest swaps or shortest stay that they "
+            "allow) and most",
+            "derived",
+        ),
+    ),
+    sort="end",
+)
+RECORDED_SWAP = Table(
+    "recorded_swap",
+    "timeline",
+    "the kernel's own swaps of KVM's half, where register accesses show them",
+    (
+        Column("ts", "int64", "the access that marks it", "pmu_access", "ns"),
+        CPU,
+        Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
+        Column("kind", "enum", "load or put", "derived"),
+    ),
+)
+POINT = Table(
+    "point",
+    "timeline",
+    "everything that could move ownership of a CPU's PMU: what the replay runs over",
+    (
+        Column("ts", "int64", "time", "derived", "ns"),
+        CPU,
+        Column("vcpu", "int32", "row of the vCPU in table vcpu; null: the CPU's own", "derived", None, True),
+        Column("kind", "uint8", "number in analyzer.timeline.points.Kind", "derived"),
+        Column(
+            "detail",
+            "int32",
+            "low byte: levels that it turns on or off (analyzer.timeline.points.Level); above: for "
+            "an exit the number of its reason plus one, 0 where none is known",
+            "derived",
+        ),
+    ),
+)
+EXIT_REASON = Table(
+    "exit_reason",
+    "timeline",
+    "exits by reason, numbered as `point` numbers them",
+    (
+        Column("number", "int32", "number in `point.detail`", "derived"),
+        Column("reason", "string", "name; null: not recorded", "vm_exit.reason", None, True),
+        Column("count", "int64", "exits", "vm_exit", "events"),
+        Column("ns", "int64", "from the exit to that vCPU's next entry", "vm_exit, vm_entry", "ns"),
+    ),
+    sort=None,
+)
+WINDOW = Table(
+    "window",
+    "timeline",
+    "the stretch of each CPU in which its stream is complete, but for data_loss rows",
+    (
+        Column("cpu", "int32", "host's logical CPU", "recording"),
+        Column("ts", "int64", "where it begins", "formats.md 1.6", "ns"),
+        Column("end", "int64", "where it ends", "formats.md 1.6", "ns"),
+        Column("events", "int64", "events in the file", "recording", "events"),
+    ),
+    sort=None,
+)
+
+TIMELINE = (
+    VCPU,
+    GUEST_SLICE,
+    MODE_SLICE,
+    RESIDENCY,
+    RECORDED_SWAP,
+    POINT,
+    EXIT_REASON,
+    WINDOW,
+)

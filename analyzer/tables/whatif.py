@@ -1,0 +1,90 @@
+"""Which tables hold the answer to a what-if."""
+
+from __future__ import annotations
+
+from analyzer.tables.columns import Column, Table
+
+_NAME = Column("placement", "string", "name of the placement", "its TOML")
+
+
+def _range(name: str, unit: str, meaning: str) -> tuple[Column, Column]:
+    # A quantity that the recording's marks can leave as a range: equal where it is exact.
+    return (
+        Column(f"{name}_low", "int64", f"{meaning}: the least that the marks allow", "replay", unit, True),
+        Column(f"{name}_high", "int64", f"{meaning}: the most", "replay", unit, True),
+    )
+
+
+_COUNTS = (
+    *_range("loads", "swaps", "guest's PMU state put on the CPU"),
+    *_range("puts", "swaps", "guest's PMU state taken off"),
+    *_range("residency_ns", "ns", "time with the guest's state on the CPU"),
+    *_range("blind_ns", "ns", "time in host code while it is on"),
+    *_range("blind_kvm_ns", "ns", "of that, KVM's code"),
+    *_range("blind_user_ns", "ns", "of that, the VMM's user code"),
+    *_range("blind_interrupt_ns", "ns", "of that, vectors, irqs, softirqs and NMIs"),
+    *_range("blind_other_ns", "ns", "of that, anything else"),
+)
+PLACEMENT = Table(
+    "placement",
+    "whatif",
+    "one row a placement, all vCPUs together",
+    (
+        _NAME,
+        Column("boundary", "string", "where it swaps", "its TOML"),
+        *_COUNTS,
+        Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
+        Column("loaded_at_end", "int64", "stretches of whole data that end loaded", "replay"),
+        Column("guest_ns", "int64", "time in guest mode", "replay", "ns"),
+        Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
+        Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
+        Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+    ),
+    sort=None,
+)
+PLACEMENT_VCPU = Table(
+    "placement_vcpu",
+    "whatif",
+    "one row a placement and vCPU",
+    (
+        _NAME,
+        Column("vcpu", "int32", "row of the vCPU in table vcpu", "timeline"),
+        *_COUNTS,
+        Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
+        Column("loaded_at_end", "int64", "stretches of whole data that end loaded", "replay"),
+        Column("guest_ns", "int64", "time in guest mode", "replay", "ns"),
+    ),
+    sort=None,
+)
+PLACEMENT_REASON = Table(
+    "placement_reason",
+    "whatif",
+    "one row a placement and exit reason: what happens from that exit to the next entry, and that "
+    "entry's load",
+    (
+        _NAME,
+        Column("reason", "string", "exit reason; null: not recorded, or none came before", "vm_exit", None, True),
+        Column("exits", "int64", "exits of that reason", "replay", "events"),
+        *_range("loads", "swaps", "guest's PMU state put on the CPU"),
+        *_range("puts", "swaps", "guest's PMU state taken off"),
+        *_range("blind_ns", "ns", "time in host code while it is on"),
+    ),
+    sort=None,
+)
+OWNER_SLICE = Table(
+    "owner_slice",
+    "whatif",
+    "whose PMU state a CPU holds under the placement, tiling its window",
+    (
+        _NAME,
+        Column("bound", "enum", "exact, fewest or most, as in table residency", "replay"),
+        Column("ts", "int64", "where it begins", "replay", "ns"),
+        Column("end", "int64", "where it ends", "replay", "ns"),
+        Column("cpu", "int32", "host's logical CPU", "replay"),
+        Column("owner", "enum", "host, vcpu or unknown", "replay"),
+        Column("vcpu", "int32", "row of the vCPU in table vcpu, where it is one", "replay", None, True),
+    ),
+    sort="end",
+)
+
+WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, OWNER_SLICE)
