@@ -101,6 +101,19 @@ RECORDED_SWAP = Table(
         Column("kind", "enum", "load or put", "derived"),
     ),
 )
+TRUTH_DIFFERENCE = Table(
+    "truth_difference",
+    "timeline",
+    "entries at which the kernel's recorded loads are not what the events alone allow",
+    (
+        Column("ts", "int64", "the entry", "derived", "ns"),
+        CPU,
+        Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
+        Column("predicted", "int32", "loads that must stand before the entry", "derived", "swaps"),
+        Column("recorded", "int32", "loads recorded there", "pmu_access", "swaps"),
+        Column("cause", "enum", "what differs", "derived"),
+    ),
+)
 POINT = Table(
     "point",
     "timeline",
@@ -150,6 +163,7 @@ TIMELINE = (
     MODE_SLICE,
     RESIDENCY,
     RECORDED_SWAP,
+    TRUTH_DIFFERENCE,
     POINT,
     EXIT_REASON,
     WINDOW,

@@ -1,0 +1,1 @@
+"""What does an arm64 host mean by its events? Exit codes, PMU registers, marks of order."""

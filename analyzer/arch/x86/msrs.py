@@ -1,0 +1,224 @@
+"""Which PMU register is an MSR number or an RDPMC index, and what is it for? The x86 catalogue.
+
+The facts stand in msrs.toml beside this file. A register that is another window onto one (a legacy
+or perfmon 6 number) has its own name but the same role and index, so role and index join aliases;
+no number belongs to registers of two vendors, but for RDPMC's above 5.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "CATALOGUE",
+    "RDPMC",
+    "RDPMC_CATALOGUE",
+    "READ",
+    "REGISTER_NAMES",
+    "ROLES",
+    "WRITE",
+    "Range",
+    "Register",
+    "classify",
+    "lookup",
+    "vendor_of_addresses",
+]
+
+READ, WRITE, RDPMC = 0, 1, 2
+_OPS = {"read": READ, "write": WRITE, "rdpmc": RDPMC}
+_VENDORS = {"intel": "GenuineIntel", "amd": "AuthenticAMD", "both": None}
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One register; `index` is null where it isn't one of several, `vendor` where both have it."""
+
+    name: str
+    role: str
+    index: int | None
+    vendor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One entry of msrs.toml; its head comment says what the fields mean."""
+
+    name: str
+    first: int
+    count: int
+    step: int
+    index: int
+    vendor: str | None
+    role: str
+    swap: str
+    guest: str
+    host_perf: bool
+    alias_of: int | None
+    rdpmc_base: int | None
+    notes: str
+
+    def register(self, element: int) -> Register:
+        """Return element 0 <= element < count."""
+        if "{}" not in self.name:
+            return Register(self.name, self.role, None, self.vendor)
+        index = self.index + element
+        return Register(self.name.format(index), self.role, index, self.vendor)
+
+    def element_at(self, address: int) -> int | None:
+        """Return which element has that address."""
+        element, rest = divmod(address - self.first, self.step)
+        return element if rest == 0 and 0 <= element < self.count else None
+
+
+def _range(vendor: str, role: str, entry: dict[str, Any]) -> Range:
+    if role not in ROLES:
+        raise ValueError(f"msrs.toml: {entry['name']}: role {role} is not declared")
+    return Range(
+        name=entry["name"],
+        first=entry["at"]["first"],
+        count=entry["at"].get("count", 1),
+        step=entry["at"].get("step", 1),
+        index=entry.get("index", 0),
+        vendor=_VENDORS[vendor],
+        role=role,
+        swap=entry.get("swap", "no"),
+        guest=entry.get("guest", "intercepted"),
+        host_perf=entry.get("host_perf", True),
+        alias_of=entry.get("alias_of"),
+        rdpmc_base=entry.get("rdpmc_base"),
+        notes=" ".join(entry.get("notes", "").split()),
+    )
+
+
+_FACTS = tomllib.loads(Path(__file__).with_name("msrs.toml").read_text("utf-8"))
+
+ROLES: tuple[str, ...] = tuple(_FACTS["meta"]["roles"])
+CATALOGUE: tuple[Range, ...] = tuple(
+    _range(vendor, role, entry)
+    for vendor in _VENDORS
+    for role, entries in _FACTS[vendor].items()
+    for entry in entries
+)
+# In order of preference where the vendor isn't known: an index above 5 is then a core counter,
+# since Intel's host perf reads those all the time and AMD's uncore drivers are seldom on.
+RDPMC_CATALOGUE: tuple[Range, ...] = tuple(
+    _range(entry["vendor"], entry["role"], entry) for entry in _FACTS["rdpmc"]
+)
+# One name an element ("MSR_F15H_PERF_CTR3", "PMC3"), one for a whole block that has no index.
+REGISTER_NAMES: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        entry.register(element).name
+        for entry in (*CATALOGUE, *RDPMC_CATALOGUE)
+        for element in range(entry.count)
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Elements:
+    """Columns of all registers, sorted by address: int64, int8, int16, int16."""
+
+    address: Array
+    role: Array
+    register: Array
+    index: Array
+
+
+def _elements(ranges: Iterable[Range]) -> _Elements:
+    codes = {name: code for code, name in enumerate(REGISTER_NAMES)}
+    rows: dict[int, tuple[int, int, int]] = {}
+    for entry in ranges:
+        for element in range(entry.count):
+            one = entry.register(element)
+            index = -1 if one.index is None else one.index
+            row = (ROLES.index(entry.role), codes[one.name], index)
+            rows.setdefault(entry.first + entry.step * element, row)
+    address = sorted(rows)
+    role, register, index_of = zip(*(rows[number] for number in address), strict=True)
+    return _Elements(
+        np.array(address, np.int64),
+        np.array(role, np.int8),
+        np.array(register, np.int16),
+        np.array(index_of, np.int16),
+    )
+
+
+def _has(entry: Range, vendor: str | None) -> bool:
+    return vendor is None or entry.vendor is None or entry.vendor == vendor
+
+
+_MSRS = _elements(CATALOGUE)
+_RDPMC = {
+    vendor: _elements(entry for entry in RDPMC_CATALOGUE if _has(entry, vendor))
+    for vendor in _VENDORS.values()
+}
+# Only what makes a vendor's core PMU proves the vendor: other numbers are probed on foreign CPUs.
+_CORE_ROLES = {"counter", "selector"} | {
+    role for role in ROLES if role.startswith(("fixed_", "global_"))
+}
+
+
+def _core_addresses(vendor: str) -> Array:
+    return _elements(
+        entry for entry in CATALOGUE if entry.vendor == vendor and entry.role in _CORE_ROLES
+    ).address
+
+
+_CORE = {vendor: _core_addresses(vendor) for vendor in ("GenuineIntel", "AuthenticAMD")}
+
+
+def lookup(op: str, address: int, vendor: str | None = None) -> Register | None:
+    """Return the register of an MSR number (op read or write) or of rdpmc's ECX.
+
+    None where the catalogue has none for that vendor; a vendor of None takes any.
+    """
+    ranges = RDPMC_CATALOGUE if _OPS[op] == RDPMC else CATALOGUE
+    for entry in ranges:
+        element = entry.element_at(address)
+        if element is not None and _has(entry, vendor):
+            return entry.register(element)
+    return None
+
+
+def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Array, Array, Array]:
+    """Return role int8[n] (of ROLES), register int16[n] (of REGISTER_NAMES) and index int16[n].
+
+    -1 where the catalogue has no such register, and in index where the register isn't one of
+    several. op: int8[n], READ, WRITE or RDPMC. address: int64[n]. The vendor matters to RDPMC
+    indexes above 5 only, which are core counters to Intel and uncore ones to AMD.
+    """
+    role = np.full(len(address), -1, np.int8)
+    register = np.full(len(address), -1, np.int16)
+    index = np.full(len(address), -1, np.int16)
+    is_rdpmc = op == RDPMC
+    for elements, rows in (
+        (_MSRS, np.flatnonzero((op == READ) | (op == WRITE))),
+        (_RDPMC[vendor], np.flatnonzero(is_rdpmc)),
+    ):
+        wanted = address[rows]
+        where = np.searchsorted(elements.address, wanted)
+        where[where == len(elements.address)] = 0
+        is_known = elements.address[where] == wanted
+        rows, where = rows[is_known], where[is_known]
+        role[rows] = elements.role[where]
+        register[rows] = elements.register[where]
+        index[rows] = elements.index[where]
+    return role, register, index
+
+
+def vendor_of_addresses(addresses: Iterable[int] | Array) -> str | None:
+    """Return GenuineIntel or AuthenticAMD if only that vendor's core PMU has some of the MSRs.
+
+    None if neither's is there, or both's. addresses: MSR numbers without RDPMC's and without
+    accesses that failed, any order.
+    """
+    wanted = np.fromiter((int(number) for number in addresses), np.int64)
+    found = [vendor for vendor, core in _CORE.items() if np.isin(wanted, core).any()]
+    return found[0] if len(found) == 1 else None

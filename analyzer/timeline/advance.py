@@ -1,0 +1,161 @@
+"""How does the state go from event to event? The loop of the forward pass over one chunk."""
+
+from __future__ import annotations
+
+import numba
+
+from analyzer.timeline import forward as f
+from analyzer.timeline import kernels as k
+
+
+@numba.njit
+def _interrupts(cpus, state, c, v, ts, code, out, filled):  # type: ignore[no-untyped-def]
+    # Interrupts, softirqs and NMIs nest; only the outermost edge is of interest.
+    nest = cpus[c, f.C_NEST]
+    if code == k.IRQ_IN or code == k.NMI_IN:
+        cpus[c, f.C_NEST] = nest + 1
+        if nest == 0 and v >= 0:
+            f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_IRQ_IN, 0, 0, 0)
+        return
+    # An entry or a switch proves that all interrupts are over, even if an exit event is missing.
+    over = code == k.SWITCH or code == k.ENTRY
+    if nest > 0 and (over or code == k.IRQ_OUT or code == k.NMI):
+        cpus[c, f.C_NEST] = 0 if over else nest - 1
+        if cpus[c, f.C_NEST] == 0 and v >= 0:
+            f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_IRQ_OUT, 0, 0, 0)
+
+
+@numba.njit
+def _live(state, vcpus, v, ts):  # type: ignore[no-untyped-def]
+    # Between the thread's first KVM_RUN and its last.
+    return state[v, f.S_STARTED] == 1 and (vcpus[k.V_INSIDE, v] == 1 or ts < vcpus[k.V_LAST_END, v])
+
+
+@numba.njit
+def _meet(state, cpus, since, v, c, ts, code, first, rules, vcpus, out, filled):  # type: ignore[no-untyped-def]
+    # An event of a vCPU thread whose CPU we did not know: after a loss, or at the very start.
+    s = state[v]
+    if code == k.ENTRY or code == k.EXIT or code == k.WAKEUP or (code == k.FPU and first == 0):
+        s[f.S_OUTER], s[f.S_INNER], s[f.S_STARTED] = 1, 1, 1
+    elif code == k.IOCTL_IN:
+        s[f.S_OUTER], s[f.S_INNER] = 0, 0
+    levels_before = s[f.S_INNER]
+    f.enter_cpu(
+        state, cpus, since, v, c, ts, f.P_STATE, rules, _live(state, vcpus, v, ts), out, filled
+    )
+    if levels_before == 1 and s[f.S_OUTER] == 1:
+        s[f.S_INNER] = 1
+        f.turn_on(state, since, v, ts, f.P_STATE, f.SCHED | f.OUTER | f.INNER, out, filled)
+    if code == k.EXIT:
+        f.turn_on(state, since, v, ts, f.P_STATE, f.GUEST | f.LOOP | f.EVENTS, out, filled)
+        f._level_mode(state, v, ts, out, filled)
+
+
+@numba.njit
+def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, filled):  # type: ignore[no-untyped-def]
+    # Windows and losses. `first` of WINDOW_BEGIN is the thread that runs there (+1).
+    v = cpus[c, f.C_VCPU]
+    cpus[c, f.C_NEST], cpus[c, f.C_MARKS], cpus[c, f.C_SWAP], cpus[c, f.C_WHOLE] = 0, 0, 0, 0
+    if code == k.WINDOW_BEGIN:
+        v = slot[first] if 0 <= first < slot.size else -1
+        if v >= 0 and state[v, f.S_ON] < 0:
+            by_code = k.EXIT if vcpus[k.V_FIRST, v] == k.EXIT else k.THREAD_END
+            _meet(state, cpus, since, v, c, ts, by_code, 0, rules, vcpus, out, filled)
+    elif code == k.WINDOW_END or code == k.LOSS_BEGIN:
+        by = f.BY_WINDOW if code == k.WINDOW_END else f.BY_LOST
+        if v >= 0:
+            f.leave_cpu(state, cpus, since, v, ts, f.M_UNKNOWN, f.P_LOST, by, out, filled)
+        else:
+            f._put_row(out, filled, f.O_POINT, ts, c, -1, f.P_LOST, 0, 0, 0)
+        if code == k.LOSS_BEGIN:
+            # A thread that was on no CPU may have run on this one meanwhile.
+            for other in range(state.shape[0]):
+                if state[other, f.S_ON] == -1 and state[other, f.S_MODE_TS] <= ts:
+                    state[other, f.S_ON] = -2
+                    f._mode(state, other, ts, f.M_UNKNOWN, out, filled)
+    if code == k.WINDOW_BEGIN or code == k.LOSS_END:
+        f._put_row(out, filled, f.O_POINT, ts, c, -1, f.P_STATE, 0, 0, 0)
+
+
+@numba.njit
+def _own(state, cpus, since, v, c, ts, code, first, second, tag, rules, vcpus, seen, reasons, out, filled):  # type: ignore[no-untyped-def]
+    # One event of a vCPU's own thread.
+    s = state[v]
+    last = vcpus[k.V_INSIDE, v] == 0 and ts >= vcpus[k.V_LAST_END, v]
+    if code == k.ENTRY:
+        f.on_entry(state, cpus, since, v, c, ts, tag, rules, seen, reasons, out, filled)
+    elif code == k.EXIT:
+        reason = first if first >= 0 else -1
+        f.on_exit(state, cpus, since, v, c, ts, tag, reason, rules, reasons, out, filled)
+    elif code == k.IOCTL_IN and first == k.KVM_RUN_CMD:
+        f.prove_loaded(state, since, v, ts, False, out, filled)
+    elif code == k.FPU and first != 0:
+        f.prove_loaded(state, since, v, ts, True, out, filled)
+    elif code == k.FPU:
+        outer = rules[f.R_IOCTL] == 0 and rules[f.R_USER_EXIT] == 0
+        f.leave_run(state, since, v, ts, outer, last, out, filled)
+    elif code == k.USER_EXIT:
+        f.leave_run(state, since, v, ts, rules[f.R_IOCTL] == 0, last, out, filled)
+    elif code == k.IOCTL_OUT:
+        if s[f.S_OUTER] == 1:
+            f.leave_run(state, since, v, ts, True, last, out, filled)
+    elif code == k.WAKEUP:
+        f.prove_loaded(state, since, v, ts, True, out, filled)
+    elif code == k.RESTORE:
+        if s[f.S_OUTER] == 1 or rules[f.R_IOCTL] == 0:
+            f.prove_loaded(state, since, v, ts, True, out, filled)
+    elif code == k.SAVE:
+        if tag & k.TAG_LAST_SAVE and s[f.S_INNER] == 1:
+            s[f.S_INNER] = 0
+            f.turn_off(state, since, v, ts, f.P_PUT, f.INNER | f.LOOP | f.EVENTS, -1, out, filled)
+    elif code == k.MSR_READ or code == k.MSR_WRITE:
+        f.on_register(cpus, v, c, ts, code, first, second, rules, out, filled)
+
+
+@numba.njit(cache=True)
+def advance(  # type: ignore[no-untyped-def]
+    at, ts, cpu, tid, code, property, first, second, tags, rules, slot, wait, vcpus, state, cpus,
+    since, seen, reasons, out, filled,
+):  # fmt: skip
+    """Process one chunk of the stream; rows go to out int64[6, n, 7], counts to filled int64[6].
+
+    Preconditions: events in order of time, room for all rows (see build.room_for).
+    """
+    for n in range(ts.size):
+        c, t, now, what = cpu[n], tid[n] + 1, ts[n], code[n]
+        if what >= k.WINDOW_BEGIN and what != k.NMI_IN:
+            _frame(state, cpus, since, c, now, what, first[n], slot, rules, vcpus, out, filled)
+            continue
+        here = cpus[c, f.C_VCPU]
+        if here >= 0 and state[here, f.S_LEVELS] & f.GUEST and what != k.EXIT:
+            if what == k.NMI_IN:
+                f.end_guest(state, since, here, now, f.BY_NMI, rules[f.R_LATE] == 0, out, filled)
+            elif rules[f.R_LATE] == 1 and property[n] & k.WAY_IN == 0:
+                f.end_guest(state, since, here, now, f.BY_HOST, False, out, filled)
+        _interrupts(cpus, state, c, here, now, what, out, filled)
+        v = slot[t] if 0 <= t < slot.size else -1
+        if what == k.SWITCH:
+            mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
+            if here >= 0:
+                f.leave_cpu(state, cpus, since, here, now, mode, f.P_OUT, f.BY_CANCELLED, out, filled)
+            coming = first[n] + 1
+            v = slot[coming] if 0 < coming < slot.size else -1
+            if v >= 0:
+                live = _live(state, vcpus, v, now)
+                f.enter_cpu(state, cpus, since, v, c, now, f.P_IN, rules, live, out, filled)
+            v = -1
+        elif v >= 0 and what != k.NMI_IN and what != k.NMI:
+            if state[v, f.S_ON] < 0 and k.is_evidence(what, first[n]):
+                _meet(state, cpus, since, v, c, now, what, first[n], rules, vcpus, out, filled)
+            if state[v, f.S_ON] == c:
+                _own(
+                    state, cpus, since, v, c, now, what, first[n], second[n], tags[n], rules, vcpus,
+                    seen, reasons, out, filled,
+                )  # fmt: skip
+        dead = what == k.THREAD_END or (
+            what == k.SWITCH and second[n] > 0 and second[n] & k.DEAD_STATES != 0
+        )
+        if dead and 0 < t < slot.size:
+            slot[t] = -1
+            if wait[t] >= 0 and vcpus[k.V_BORN, wait[t]] == at + n + 1:
+                slot[t] = wait[t]

@@ -1,0 +1,284 @@
+"""How do the three passes become tables? `feed` while reading, then `tables` once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analyzer.arch import Family
+from analyzer.readers.columns import enum_column, number_column, record_batch, text_column
+from analyzer.readers.recording import RecordingFacts
+from analyzer.tables import BY_NAME
+from analyzer.timeline import forward as f
+from analyzer.timeline import kernels as k
+from analyzer.timeline.advance import advance
+from analyzer.timeline.marks import Code, KindCodes, codes_of_names
+from analyzer.timeline.spool import Spool
+
+__all__ = ["Timeline", "TimelineResult"]
+
+Array = np.ndarray[Any, Any]
+VCPU_LIMIT = 65536
+OUTPUTS = ("point", "guest_slice", "mode_slice", "residency", "recorded_swap", "truth_difference")
+BOUNDARY_OF_BIT = (0, 1, 2, 2, 3)  # GUEST exit, LOOP loop, INNER vcpu, OUTER vcpu, SCHED sched
+BOUNDARIES = ("exit", "loop", "vcpu", "sched")
+BOUNDS = ("exact", "fewest", "most")
+
+
+@dataclass(slots=True)
+class TimelineResult:
+    """What is known at the end: facts by name (manifest), and the rows of the small tables."""
+
+    marks: dict[str, Any] = field(default_factory=dict)
+    vcpus: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[dict[str, Any]] = field(default_factory=list)
+    swaps: dict[str, int] = field(default_factory=dict)
+
+
+class Timeline:
+    """Collects the stream of a recording and concludes from it."""
+
+    def __init__(self) -> None:
+        self.spool = Spool()
+        self.result = TimelineResult()
+
+    def feed(self, stream: Array) -> None:
+        """Take the stream of one batch."""
+        self.spool.append(stream)
+
+    def tables(self, facts: RecordingFacts, family: Family | None) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Yield (table, rows) of all timeline tables but vcpu, exit_reason and window."""
+        targets = {name: table for name, (_, table) in facts.event_counts.items()}
+        kind_tables = [targets.get(name) for name in facts.event_names]
+        codes = codes_of_names(facts.event_names, kind_tables, family)
+        self.spool.frame(facts, codes)
+        if self.spool.chunks == 0:
+            return
+        vcpus, found, slot, wait = self._learn(codes)
+        tags, gaps = self._look_ahead(codes)
+        rules = self._rules(found, gaps, family)
+        yield from self._advance(codes, tags, rules, vcpus, slot, wait, facts)
+
+    def _learn(self, codes: KindCodes) -> tuple[Array, Array, Array, Array]:
+        tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
+        room = 1024
+        while True:
+            slot, born = np.full(tids, -1, np.int32), np.zeros(tids, np.int64)
+            open_tid, open_host = np.full(cpus, -2, np.int64), np.zeros(cpus, np.int64)
+            vcpus, found = np.zeros((k.VCPU_ROWS, room), np.int64), np.zeros(10, np.int64)
+            at, whole = 0, True
+            for number in range(self.spool.chunks):
+                c = self.spool.chunk(number, codes)
+                whole = k.learn(
+                    at, c.ts, c.cpu, c.tid, c.code, c.first, c.second, slot, born, open_tid,
+                    open_host, vcpus, found,
+                )  # fmt: skip
+                if not whole:
+                    break
+                at += c.ts.size
+            if whole or room >= VCPU_LIMIT:
+                break
+            room *= 8
+        vcpus = np.ascontiguousarray(vcpus[:, : int(found[k.F_VCPUS])])
+        first, wait = np.full(tids, -1, np.int32), np.full(tids, -1, np.int32)
+        for v in range(vcpus.shape[1] - 1, -1, -1):
+            t = int(vcpus[k.V_TID, v]) + 1
+            if vcpus[k.V_BORN, v] == 0:
+                first[t] = v
+            else:
+                wait[t] = v
+        return vcpus, found, first, wait
+
+    def _look_ahead(self, codes: KindCodes) -> tuple[list[Array], Array]:
+        tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
+        join, joined = np.full(cpus, -2, np.int64), np.full(cpus, -2, np.int64)
+        next_own = np.full((cpus, 2), -2, np.int64)
+        next_edge = np.zeros(tids, np.int8)
+        gaps = np.zeros(2, np.int64)
+        tags: list[Array] = [np.zeros(0, np.uint8)] * self.spool.chunks
+        for number in range(self.spool.chunks - 1, -1, -1):
+            c = self.spool.chunk(number, codes)
+            tags[number] = np.empty(c.ts.size, np.uint8)
+            k.look_ahead(
+                c.cpu, c.tid, c.code, c.property, c.first, c.second, join, joined, next_own,
+                next_edge, tags[number], gaps,
+            )  # fmt: skip
+        return tags, gaps
+
+    def _rules(self, found: Array, gaps: Array, family: Family | None) -> Array:
+        rules = np.zeros(8, np.int64)
+        late = family is None or family.exit_is_late == "always" or found[k.F_LATE] > 0
+        rules[f.R_LATE] = late
+        rules[f.R_IOCTL] = found[k.F_IOCTL] > 0
+        rules[f.R_FPU] = found[k.F_FPU] > 0
+        rules[f.R_TIMER] = found[k.F_TIMER] > 0
+        rules[f.R_USER_EXIT] = found[k.F_USER_EXIT] > 0
+        # The DEBUGCTL read marks a new inner loop since 6.1 and vcpu_load before (facts/x86.md
+        # 3.2). It is believed where it stands in every gap that some other event proves to be one
+        # between two inner loops; one such gap without it, and it is not.
+        rules[f.R_MARKS] = found[k.F_LOOP_MARKS] > 0 and gaps[0] > 0 and gaps[1] == 0
+        rules[f.R_AMD] = found[k.F_AMD_LOADS] > 0
+        rules[f.R_INTEL] = found[k.F_INTEL_LOADS] > 0 and found[k.F_AMD_LOADS] == 0
+        self.result.marks = {
+            "kvm_exit_is_late": bool(late),
+            "late_exits_seen": int(found[k.F_LATE]),
+            "kvm_run_ioctl": bool(rules[f.R_IOCTL]),
+            "kvm_fpu": bool(rules[f.R_FPU]),
+            "kvm_timer": bool(rules[f.R_TIMER]),
+            "kvm_userspace_exit": bool(rules[f.R_USER_EXIT]),
+            "loop_marks": int(found[k.F_LOOP_MARKS]),
+            "loop_marks_trusted": bool(rules[f.R_MARKS]),
+            "loop_gaps_with_mark": int(gaps[0]),
+            "loop_gaps_without_mark": int(gaps[1]),
+            "recorded_load_marks": int(found[k.F_AMD_LOADS] + found[k.F_INTEL_LOADS]),
+            "hidden_reentries": bool(family is not None and family.hidden_reentries),
+        }
+        return rules
+
+    def _advance(
+        self, codes: KindCodes, tags: list[Array], rules: Array, vcpus: Array, slot: Array,
+        wait: Array, facts: RecordingFacts,
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:  # fmt: skip
+        count, cpus = vcpus.shape[1], self.spool.top_cpu + 1
+        state = np.zeros((count, f.VCPU_COLUMNS), np.int64)
+        begin = min((w.ts for w in facts.windows), default=0)
+        end = max((w.end for w in facts.windows), default=0)
+        state[:, f.S_ON], state[:, f.S_LAST_CPU] = -1, -1
+        state[:, f.S_MODE], state[:, f.S_MODE_TS] = f.M_UNKNOWN, begin
+        state[:, f.S_MODE_CPU] = -1
+        state[:, f.S_ENTRY_TS], state[:, f.S_EXIT_TS] = f.NOT_KNOWN, f.NOT_KNOWN
+        first = vcpus[k.V_FIRST]
+        inside = ~np.isin(first, (Code.IOCTL_IN,)) & ~((first == Code.FPU) & (rules[f.R_IOCTL] == 0))
+        state[:, f.S_OUTER] = inside
+        state[:, f.S_INNER] = inside & np.isin(first, (Code.ENTRY, Code.EXIT, Code.WAKEUP_IN_KVM))
+        state[:, f.S_STARTED] = inside
+        cpu_state = np.zeros((cpus, f.CPU_COLUMNS), np.int64)
+        cpu_state[:, f.C_VCPU] = -1
+        since = np.zeros((count, 6), np.int64)
+        seen = np.zeros((count, cpus), np.uint8)
+        reasons = np.zeros((len(facts.reasons) + 1, 2), np.int64)
+        at = 0
+        out = np.empty((6, 0, 7), np.int64)
+        for number in range(self.spool.chunks):
+            c = self.spool.chunk(number, codes)
+            # At most five rows of one kind an event, and one a vCPU for each of our own events.
+            room = 5 * c.ts.size + (count + 8) * (self.spool.own_events(number) + 1)
+            if out.shape[1] < room:
+                out = np.empty((6, room, 7), np.int64)
+            filled = np.zeros(6, np.int64)
+            advance(
+                at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags[number], rules,
+                slot, wait, vcpus, state, cpu_state, since, seen, reasons, out, filled,
+            )  # fmt: skip
+            at += c.ts.size
+            yield from self._batches(out, filled, rules, facts)
+        filled = np.zeros(6, np.int64)
+        if out.shape[1] < count + 8:
+            out = np.empty((6, count + 8, 7), np.int64)
+        for v in range(count):
+            state[v, f.S_ON] = -1
+            if state[v, f.S_MODE_TS] < end:
+                row = (state[v, f.S_MODE_TS], end, state[v, f.S_MODE_CPU], v, state[v, f.S_MODE], 0, 0)
+                out[f.O_MODE, filled[f.O_MODE]] = row
+                filled[f.O_MODE] += 1
+        yield from self._batches(out, filled, rules, facts)
+        self._vcpus(vcpus, state, seen, inside, facts)
+        self.result.reasons = [
+            {"number": n, "reason": name, "count": int(reasons[n, 0]), "ns": int(reasons[n, 1])}
+            for n, name in enumerate([None, *facts.reasons])
+            if reasons[n, 0]
+        ]
+
+    def _vcpus(
+        self, vcpus: Array, state: Array, seen: Array, inside: Array, facts: RecordingFacts
+    ) -> None:
+        threads = {thread.tid: thread for thread in facts.threads}
+        columns = {
+            "entries": f.S_ENTRIES, "exits": f.S_EXITS, "cancelled": f.S_CANCELLED, "lost": f.S_LOST,
+            "unpaired": f.S_UNPAIRED, "implied": f.S_IMPLIED, "guest_ns": f.S_GUEST,
+            "late_ns": f.S_LATE, "on_cpu_ns": f.S_ON_CPU, "migrations": f.S_MIGRATIONS,
+        }  # fmt: skip
+        for v in range(vcpus.shape[1]):
+            tid = int(vcpus[k.V_TID, v])
+            thread = threads.get(tid)
+            row: dict[str, Any] = {
+                "vcpu": v,
+                "tid": tid,
+                "tgid": thread.tgid if thread else None,
+                "name": thread.name if thread else None,
+                "vcpu_id": facts.vcpu_ids.get(tid),
+                "cpus": int(seen[v].sum()),
+                "inside_at_start": bool(inside[v]),
+                "inside_at_end": bool(vcpus[k.V_INSIDE, v]),
+            }
+            row.update({name: int(state[v, at]) for name, at in columns.items()})
+            self.result.vcpus.append(row)
+
+    def _batches(
+        self, out: Array, filled: Array, rules: Array, facts: RecordingFacts
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        for which, name in enumerate(OUTPUTS):
+            rows = int(filled[which])
+            if rows:
+                self.result.swaps[name] = self.result.swaps.get(name, 0) + rows
+                columns = [np.ascontiguousarray(out[which, :rows, n]) for n in range(7)]
+                yield name, record_batch(name, self._columns(name, columns, rules, facts), rows)
+
+    def _columns(
+        self, name: str, raw: list[Array], rules: Array, facts: RecordingFacts
+    ) -> dict[str, pa.Array]:
+        table = BY_NAME[name]
+
+        def number(column: str, values: Array, present: Array | None = None) -> pa.Array:
+            return number_column(table.column(column), values, present)
+
+        if name == "point":
+            return {
+                "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1]),
+                "vcpu": number("vcpu", raw[2], raw[2] >= 0), "kind": number("kind", raw[3]),
+                "detail": number("detail", raw[4]),
+            }  # fmt: skip
+        if name in ("recorded_swap", "truth_difference"):
+            columns = {
+                "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1]),
+                "vcpu": number("vcpu", raw[2], raw[2] >= 0),
+            }  # fmt: skip
+            if name == "recorded_swap":
+                return {**columns, "kind": enum_column(raw[3], ("load", "put"))}
+            causes = ("no recorded load before this entry", "more than one recorded load")
+            return {
+                **columns, "predicted": number("predicted", raw[3]),
+                "recorded": number("recorded", raw[4]), "cause": enum_column(raw[5], causes),
+            }  # fmt: skip
+        spans = {"ts": number("ts", raw[0]), "end": number("end", raw[1])}
+        vcpu = {"vcpu": number("vcpu", raw[3])}
+        if name == "guest_slice":
+            return {
+                **spans, **vcpu, "cpu": number("cpu", raw[2]),
+                "ended_by": enum_column(raw[4], f.ENDED_BY),
+                "exit_ts": number("exit_ts", raw[5], raw[5] != f.NOT_KNOWN),
+                "reason": text_column(raw[6], facts.reasons),
+            }  # fmt: skip
+        if name == "mode_slice":
+            return {
+                **spans, **vcpu, "cpu": number("cpu", raw[2], raw[2] >= 0),
+                "mode": enum_column(raw[4], f.MODES),
+            }  # fmt: skip
+        # Two marks of vcpu_load leave a range; a loop without its mark has its fewest swaps here.
+        both = rules[f.R_IOCTL] == 1 or rules[f.R_TIMER] == 1
+        bounds = np.array([0, 0 if rules[f.R_MARKS] else 1, 1 if both else 0, 2, 0])
+        return {
+            **spans, **vcpu, "cpu": number("cpu", raw[2]),
+            "boundary": enum_column(np.array(BOUNDARY_OF_BIT)[raw[4]], BOUNDARIES),
+            "bound": enum_column(bounds[raw[4]], BOUNDS),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Remove the spool."""
+        self.spool.close()
+
+

@@ -1,0 +1,285 @@
+"""What is each vCPU's state at every moment? The forward pass: points, slices and swaps.
+
+State is one row of int64 a CPU and one a vCPU (the C_* and S_* columns). The invariant: the levels
+of a vCPU that is on a CPU are a prefix of SCHED > OUTER > INNER > LOOP > GUEST (EVENTS beside
+LOOP); one that is on none has no level on, but remembers whether it is inside its marks.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from analyzer.timeline import kernels as k
+from analyzer.timeline.points import REASON_SHIFT, Kind, Level
+
+GUEST, LOOP, INNER, OUTER = int(Level.GUEST), int(Level.LOOP), int(Level.INNER), int(Level.OUTER)
+SCHED, EVENTS = int(Level.SCHED), int(Level.EVENTS)
+ALL = GUEST | LOOP | INNER | OUTER | SCHED | EVENTS
+P_STATE, P_IN, P_RUN, P_LOAD, P_ENTRY = (
+    int(Kind.STATE), int(Kind.SWITCH_IN), int(Kind.RUN_ENTER), int(Kind.VCPU_LOAD), int(Kind.ENTRY)
+)  # fmt: skip
+P_END, P_EXIT, P_PUT, P_RUN_EXIT, P_OUT = (
+    int(Kind.GUEST_END), int(Kind.EXIT), int(Kind.VCPU_PUT), int(Kind.RUN_EXIT), int(Kind.SWITCH_OUT)
+)  # fmt: skip
+P_LOST, P_IRQ_IN, P_IRQ_OUT = int(Kind.LOST), int(Kind.IRQ_IN), int(Kind.IRQ_OUT)
+SHIFT = REASON_SHIFT
+
+C_VCPU, C_OPEN, C_NEST, C_MARKS, C_SWAP, C_ENTERED, C_WHOLE = range(7)
+CPU_COLUMNS = 7
+(
+    S_ON, S_LEVELS, S_MODE, S_MODE_TS, S_OUTER, S_INNER, S_ENTRY_TS, S_END_TS, S_ENDED_BY, S_REASON,
+    S_EXIT_TS, S_LAST_CPU, S_ENTRIES, S_EXITS, S_CANCELLED, S_LOST, S_UNPAIRED, S_IMPLIED, S_GUEST,
+    S_LATE, S_ON_CPU, S_MIGRATIONS, S_SLICE_CPU, S_MODE_CPU, S_STARTED,
+) = range(25)  # fmt: skip
+VCPU_COLUMNS = 25
+M_GUEST, M_KVM, M_USER, M_PREEMPTED, M_BLOCKED, M_UNKNOWN = range(6)
+MODES = ("guest", "kvm", "user", "preempted", "blocked", "unknown")
+BY_EXIT, BY_HOST, BY_NMI, BY_CANCELLED, BY_LOST, BY_WINDOW = range(6)
+ENDED_BY = ("exit", "host_event", "nmi", "cancelled", "lost", "window")
+# Which output: rows of `filled`, and the columns of each.
+O_POINT, O_GUEST, O_MODE, O_RESIDENCY, O_SWAP, O_DIFFERENCE = range(6)
+# Rules of this recording, `rules`: see timeline.build.
+R_LATE, R_IOCTL, R_FPU, R_TIMER, R_MARKS, R_AMD, R_INTEL, R_USER_EXIT = range(8)
+NOT_KNOWN = -(2**63)
+
+
+@numba.njit
+def _put_row(out, filled, which, a, b, c, d, e, f, g):  # type: ignore[no-untyped-def]
+    row = filled[which]
+    out[which, row, 0], out[which, row, 1], out[which, row, 2], out[which, row, 3] = a, b, c, d
+    out[which, row, 4], out[which, row, 5], out[which, row, 6] = e, f, g
+    filled[which] += 1
+
+
+@numba.njit
+def _mode(state, v, ts, mode, out, filled):  # type: ignore[no-untyped-def]
+    # The mode changes at ts; a slice of length 0 is none.
+    s = state[v]
+    if s[S_MODE] == mode and s[S_MODE_CPU] == s[S_ON]:
+        return
+    if ts > s[S_MODE_TS]:
+        _put_row(out, filled, O_MODE, s[S_MODE_TS], ts, s[S_MODE_CPU], v, s[S_MODE], 0, 0)
+        if s[S_MODE] <= M_USER:
+            s[S_ON_CPU] += ts - s[S_MODE_TS]
+    s[S_MODE], s[S_MODE_TS], s[S_MODE_CPU] = mode, ts, s[S_ON]
+
+
+@numba.njit
+def _level_mode(state, v, ts, out, filled):  # type: ignore[no-untyped-def]
+    levels = state[v, S_LEVELS]
+    mode = M_GUEST if levels & GUEST else (M_KVM if state[v, S_OUTER] == 1 else M_USER)
+    _mode(state, v, ts, mode, out, filled)
+
+
+@numba.njit
+def turn_on(state, since, v, ts, kind, levels, out, filled):  # type: ignore[no-untyped-def]
+    """Turn levels on that are off, with a point where any is."""
+    fresh = levels & ~state[v, S_LEVELS]
+    if fresh == 0:
+        return
+    state[v, S_LEVELS] |= fresh
+    for bit in range(6):
+        if fresh & (1 << bit):
+            since[v, bit] = ts
+    _put_row(out, filled, O_POINT, ts, state[v, S_ON], v, kind, fresh, 0, 0)
+
+
+@numba.njit
+def turn_off(state, since, v, ts, kind, levels, reason, out, filled):  # type: ignore[no-untyped-def]
+    """Turn levels off that are on, with a point (always one for EXIT) and residency rows."""
+    gone = levels & state[v, S_LEVELS]
+    if gone == 0 and kind != P_EXIT:
+        return
+    state[v, S_LEVELS] &= ~gone
+    for bit in range(5):
+        if gone & (1 << bit):
+            _put_row(out, filled, O_RESIDENCY, since[v, bit], ts, state[v, S_ON], v, bit, 0, 0)
+    detail = gone | ((reason + 1) << SHIFT)
+    _put_row(out, filled, O_POINT, ts, state[v, S_ON], v, kind, detail, 0, 0)
+
+
+@numba.njit
+def end_guest(state, since, v, ts, by, keep_loop, out, filled):  # type: ignore[no-untyped-def]
+    """The guest stops before (or without) its exit event; the slice is written at the exit."""
+    s = state[v]
+    if s[S_LEVELS] & GUEST == 0:
+        return
+    s[S_END_TS], s[S_ENDED_BY] = ts, by
+    s[S_GUEST] += ts - s[S_ENTRY_TS]
+    levels = GUEST if keep_loop else GUEST | LOOP | EVENTS
+    turn_off(state, since, v, ts, P_END, levels, -1, out, filled)
+    _level_mode(state, v, ts, out, filled)
+
+
+@numba.njit
+def close_slice(state, v, exit_ts, reason, out, filled):  # type: ignore[no-untyped-def]
+    """Write the guest slice that is open, if one is."""
+    s = state[v]
+    if s[S_ENTRY_TS] == NOT_KNOWN:
+        return
+    _put_row(
+        out, filled, O_GUEST, s[S_ENTRY_TS], s[S_END_TS], s[S_SLICE_CPU], v, s[S_ENDED_BY], exit_ts, reason
+    )
+    s[S_ENTRY_TS] = NOT_KNOWN
+
+
+@numba.njit
+def leave_cpu(state, cpus, since, v, ts, mode, kind, by, out, filled):  # type: ignore[no-untyped-def]
+    """The vCPU's thread leaves its CPU (LOST: leaves our sight), in that mode from now on."""
+    s = state[v]
+    c = s[S_ON]
+    if c < 0:
+        return
+    if s[S_LEVELS] & GUEST and kind == P_LOST:
+        s[S_LOST] += by == BY_LOST
+        s[S_END_TS], s[S_ENDED_BY] = ts, by
+        s[S_GUEST] += ts - (s[S_ENTRY_TS] if s[S_ENTRY_TS] != NOT_KNOWN else since[v, 0])
+    elif s[S_LEVELS] & GUEST:
+        s[S_CANCELLED] += 1
+        end_guest(state, since, v, ts, BY_CANCELLED, False, out, filled)
+    close_slice(state, v, NOT_KNOWN, -1, out, filled)
+    if s[S_LEVELS] or kind == P_LOST:
+        levels = s[S_LEVELS]
+        turn_off(state, since, v, ts, kind, ALL, -1, out, filled)
+        if levels == 0:
+            _put_row(out, filled, O_POINT, ts, c, v, kind, 0, 0, 0)
+    elif kind == P_OUT:
+        _put_row(out, filled, O_POINT, ts, c, v, kind, 0, 0, 0)
+    cpus[c, C_VCPU] = -1
+    s[S_LAST_CPU], s[S_ON] = c, (-2 if kind == P_LOST else -1)
+    _mode(state, v, ts, mode, out, filled)
+
+
+@numba.njit
+def enter_cpu(state, cpus, since, v, c, ts, kind, rules, live, out, filled):  # type: ignore[no-untyped-def]
+    """The vCPU's thread is on CPU c; levels that it remembers come on."""
+    s = state[v]
+    if s[S_LAST_CPU] >= 0 and s[S_LAST_CPU] != c and s[S_ON] == -1:
+        s[S_MIGRATIONS] += 1
+    s[S_ON], s[S_LAST_CPU] = c, c
+    cpus[c, C_VCPU] = v
+    levels = SCHED if live else 0
+    if s[S_OUTER] == 1:
+        levels |= SCHED | OUTER
+        # kvm_fpu's span goes on over a switch; other marks must prove vcpu_load anew.
+        if s[S_INNER] == 1 and rules[R_FPU] == 1:
+            levels |= INNER
+        elif rules[R_FPU] == 0:
+            s[S_INNER] = 0
+    turn_on(state, since, v, ts, kind, levels, out, filled)
+    _level_mode(state, v, ts, out, filled)
+
+
+@numba.njit
+def prove_loaded(state, since, v, ts, inner, out, filled):  # type: ignore[no-untyped-def]
+    """KVM runs for this vCPU inside KVM_RUN (and inside vcpu_load, where `inner`)."""
+    s = state[v]
+    s[S_STARTED] = 1
+    if s[S_OUTER] == 0:
+        s[S_OUTER] = 1
+        turn_on(state, since, v, ts, P_RUN, SCHED | OUTER, out, filled)
+    if inner and s[S_INNER] == 0:
+        s[S_INNER] = 1
+        turn_on(state, since, v, ts, P_LOAD, SCHED | OUTER | INNER, out, filled)
+    _level_mode(state, v, ts, out, filled)
+
+
+@numba.njit
+def leave_run(state, since, v, ts, outer, last, out, filled):  # type: ignore[no-untyped-def]
+    """vcpu_put is behind us; `outer`: so is the ioctl; `last`: the last KVM_RUN of the thread."""
+    s = state[v]
+    if s[S_LEVELS] & GUEST:
+        s[S_CANCELLED] += 1
+        end_guest(state, since, v, ts, BY_CANCELLED, False, out, filled)
+    close_slice(state, v, NOT_KNOWN, -1, out, filled)
+    s[S_INNER] = 0
+    turn_off(state, since, v, ts, P_PUT, INNER | LOOP | EVENTS, -1, out, filled)
+    if outer:
+        s[S_OUTER] = 0
+        levels = OUTER | SCHED if last else OUTER
+        turn_off(state, since, v, ts, P_RUN_EXIT, levels, -1, out, filled)
+    _level_mode(state, v, ts, out, filled)
+
+
+@numba.njit
+def on_entry(state, cpus, since, v, c, ts, tag, rules, seen, reasons, out, filled):  # type: ignore[no-untyped-def]
+    """kvm_entry: guest mode begins, and a loop where the exit before did not leave one open."""
+    s = state[v]
+    if s[S_LEVELS] & GUEST:  # an entry that nothing ended
+        s[S_CANCELLED] += 1
+        end_guest(state, since, v, ts, BY_CANCELLED, False, out, filled)
+    close_slice(state, v, NOT_KNOWN, -1, out, filled)
+    if s[S_LEVELS] & INNER == 0 and rules[R_FPU] == 1:
+        s[S_IMPLIED] += 1
+    prove_loaded(state, since, v, ts, True, out, filled)
+    s[S_ENTRIES] += 1
+    seen[v, c] = 1
+    if s[S_EXIT_TS] != NOT_KNOWN:
+        reasons[s[S_REASON] + 1, 1] += ts - s[S_EXIT_TS]
+        s[S_EXIT_TS] = NOT_KNOWN
+    must = s[S_LEVELS] & EVENTS == 0
+    turn_on(state, since, v, ts, P_ENTRY, GUEST | LOOP | EVENTS, out, filled)
+    recorded = rules[R_AMD] + rules[R_INTEL] > 0
+    if recorded and cpus[c, C_WHOLE] == 1 and (must != (cpus[c, C_MARKS] > 0)) and must:
+        _put_row(out, filled, O_DIFFERENCE, ts, c, v, 1, cpus[c, C_MARKS], 0, 0)
+    if recorded and cpus[c, C_MARKS] > 1:
+        _put_row(out, filled, O_DIFFERENCE, ts, c, v, 1, cpus[c, C_MARKS], 1, 0)
+    cpus[c, C_MARKS], cpus[c, C_ENTERED] = 0, 1
+    s[S_ENTRY_TS], s[S_SLICE_CPU], s[S_ENDED_BY] = ts, c, BY_EXIT
+    _level_mode(state, v, ts, out, filled)
+    if tag & k.TAG_CANCELLED:
+        s[S_CANCELLED] += 1
+        end_guest(state, since, v, ts, BY_CANCELLED, False, out, filled)
+        close_slice(state, v, NOT_KNOWN, -1, out, filled)
+
+
+@numba.njit
+def on_exit(state, cpus, since, v, c, ts, tag, reason, rules, reasons, out, filled):  # type: ignore[no-untyped-def]
+    """kvm_exit: guest mode ends here unless it ended before; the loop too unless it is joined."""
+    s = state[v]
+    s[S_EXITS] += 1
+    reasons[reason + 1, 0] += 1
+    if s[S_ENTRY_TS] == NOT_KNOWN and s[S_LEVELS] & GUEST == 0:
+        s[S_UNPAIRED] += 1
+        prove_loaded(state, since, v, ts, True, out, filled)
+    elif s[S_LEVELS] & GUEST:
+        s[S_END_TS], s[S_ENDED_BY] = ts, BY_EXIT
+        if s[S_ENTRY_TS] != NOT_KNOWN:
+            s[S_GUEST] += ts - s[S_ENTRY_TS]
+        else:  # inside the guest when the window began
+            s[S_ENTRY_TS], s[S_SLICE_CPU] = since[v, 0], c
+            s[S_GUEST] += ts - since[v, 0]
+    else:
+        s[S_LATE] += ts - s[S_END_TS]
+    levels = GUEST
+    if tag & k.TAG_JOIN_EVENTS == 0:
+        levels |= EVENTS
+    trusted = rules[R_MARKS] == 1
+    if tag & (k.TAG_JOIN_MARKS if trusted else k.TAG_JOIN_EVENTS) == 0:
+        levels |= LOOP
+    turn_off(state, since, v, ts, P_EXIT, levels, reason, out, filled)
+    close_slice(state, v, ts, reason, out, filled)
+    s[S_REASON], s[S_EXIT_TS] = reason, ts
+    cpus[c, C_WHOLE] = 1
+    cpus[c, C_ENTERED] = 2 if cpus[c, C_ENTERED] == 1 else cpus[c, C_ENTERED]
+    _level_mode(state, v, ts, out, filled)
+
+
+@numba.njit
+def on_register(cpus, v, c, ts, code, address, value, rules, out, filled):  # type: ignore[no-untyped-def]
+    """KVM's half of the kernel's own swap, by the marks of facts/x86.md 3.2."""
+    load = code == k.MSR_WRITE and (
+        (rules[R_AMD] == 1 and address == k.AMD_STATUS_SET)
+        or (rules[R_INTEL] == 1 and address == k.LVTPC and value & 0xFF == k.GUEST_VECTOR)
+    )
+    if load:
+        cpus[c, C_MARKS] += 1
+        cpus[c, C_SWAP], cpus[c, C_ENTERED] = 1, 0
+        _put_row(out, filled, O_SWAP, ts, c, v, 0, 0, 0, 0)
+    elif cpus[c, C_SWAP] == 1 and cpus[c, C_ENTERED] == 2:
+        put = code == k.MSR_WRITE and rules[R_AMD] == 1 and address == k.AMD_GLOBAL_CTL and value == 0
+        put |= code == k.MSR_READ and rules[R_INTEL] == 1 and address == k.INTEL_STATUS
+        if put:
+            cpus[c, C_SWAP], cpus[c, C_ENTERED] = 0, 0
+            _put_row(out, filled, O_SWAP, ts, c, v, 1, 0, 0, 0)

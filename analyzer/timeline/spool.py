@@ -1,0 +1,134 @@
+"""How is a stream of any length read three times, once of them backwards? From a spool file.
+
+What the reader only knows at the end (windows, losses, where NMI handlers began) is put in between
+at its time when a chunk is read, the same way in every pass.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.readers.recording import STREAM_DTYPE, RecordingFacts
+from analyzer.timeline.marks import Code, KindCodes
+
+Array = np.ndarray[Any, Any]
+CHUNK = 128 * 1024
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Events of one chunk as columns, ours included; `tags` is filled by look_ahead."""
+
+    ts: Array
+    cpu: Array
+    tid: Array
+    code: Array
+    property: Array
+    first: Array
+    second: Array
+
+
+class Spool:
+    """The stream on disk, with our own events beside it."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
+        self.events = 0
+        self.top_tid = 0
+        self.top_cpu = 0
+        self._first_tid: dict[int, int] = {}
+        self._own: Array = np.zeros(0, STREAM_DTYPE)
+        self._cuts: Array = np.zeros(0, np.int64)
+
+    def append(self, stream: Array) -> None:
+        """Take events later than all before."""
+        self._file.write(stream.tobytes())
+        self.events += stream.size
+        if stream.size:
+            self.top_tid = max(self.top_tid, int(stream["tid"].max()), 0)
+            self.top_cpu = max(self.top_cpu, int(stream["cpu"].max()))
+            cpus, at = np.unique(stream["cpu"], return_index=True)
+            for cpu, row in zip(cpus.tolist(), at.tolist(), strict=True):
+                self._first_tid.setdefault(cpu, int(stream["tid"][row]))
+
+    def frame(self, facts: RecordingFacts, codes: KindCodes) -> None:
+        """Make our own events out of windows, losses and NMI handlers."""
+        made: list[tuple[int, int, int, int]] = []
+        for window in facts.windows:
+            running = self._first_tid.get(window.cpu, -1)
+            made.append((window.ts, Code.WINDOW_BEGIN, window.cpu, running + 1))
+            made.append((window.end, Code.WINDOW_END, window.cpu, 0))
+            for loss in facts.losses:
+                inside = loss.cpu == window.cpu and loss.ts is not None and loss.end is not None
+                if inside and window.ts <= loss.ts and loss.end <= window.end and loss.end > window.ts:  # type: ignore[operator]
+                    made.append((loss.ts, Code.LOSS_BEGIN, window.cpu, 0))  # type: ignore[arg-type]
+                    made.append((loss.end, Code.LOSS_END, window.cpu, 0))  # type: ignore[arg-type]
+        own = np.zeros(len(made), STREAM_DTYPE)
+        for row, (ts, code, cpu, first) in enumerate(made):
+            own[row] = (ts, first, 0, -1, cpu, -int(code))
+        nmis = [own]
+        nmi_kinds = np.flatnonzero(codes.code == Code.NMI)
+        for at in range(0, self.events, CHUNK) if nmi_kinds.size else ():
+            raw = self._raw(at)
+            hit = raw[np.isin(raw["kind"], nmi_kinds) & (raw["first"] > 0)]
+            begun = hit.copy()
+            begun["ts"] = hit["ts"] - hit["first"]
+            begun["kind"] = -int(Code.NMI_IN)
+            nmis.append(begun)
+        every = np.concatenate(nmis)
+        # Ends stand behind recorded events of the same time, beginnings before them.
+        behind = np.isin(every["kind"], (-int(Code.WINDOW_END), -int(Code.LOSS_BEGIN)))
+        order = np.lexsort((every["cpu"], behind, every["ts"]))
+        self._own, self._behind = every[order], behind[order]
+        last = [int(self._raw(at)["ts"][-1]) for at in range(0, self.events, CHUNK)]
+        self._cuts = np.searchsorted(self._own["ts"], np.array(last, np.int64), side="right")
+        if len(self._cuts):
+            self._cuts[-1] = self._own.size
+
+    def _raw(self, at: int) -> Array:
+        self._file.seek(at * STREAM_DTYPE.itemsize)
+        count = min(CHUNK, self.events - at)
+        return np.frombuffer(self._file.read(count * STREAM_DTYPE.itemsize), STREAM_DTYPE)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return len(self._cuts)
+
+    def own_events(self, number: int) -> int:
+        """How many events of ours stand in a chunk."""
+        return int(self._cuts[number] - (self._cuts[number - 1] if number else 0))
+
+    def chunk(self, number: int, codes: KindCodes) -> Chunk:
+        """Return chunk `number`, our own events in their places."""
+        raw = self._raw(number * CHUNK)
+        low = int(self._cuts[number - 1]) if number else 0
+        own = self._own[low : int(self._cuts[number])]
+        behind = self._behind[low : int(self._cuts[number])]
+        if own.size:
+            places = np.where(
+                behind,
+                np.searchsorted(raw["ts"], own["ts"], side="right"),
+                np.searchsorted(raw["ts"], own["ts"], side="left"),
+            )
+            raw = np.insert(raw, places, own)
+        kind = raw["kind"]
+        recorded = kind >= 0
+        known = np.maximum(kind, 0)
+        return Chunk(
+            np.ascontiguousarray(raw["ts"]),
+            raw["cpu"].astype(np.int64),
+            raw["tid"].astype(np.int64),
+            np.where(recorded, codes.code[known], -kind).astype(np.uint8),
+            np.where(recorded, codes.property[known], 3).astype(np.uint8),
+            np.ascontiguousarray(raw["first"]),
+            np.ascontiguousarray(raw["second"]),
+        )
+
+    def close(self) -> None:
+        """Remove the spool."""
+        self._file.close()
