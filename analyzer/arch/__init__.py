@@ -72,10 +72,12 @@ _FAMILY_OF = {
 }
 
 
-def family_of_machine(machine: str) -> Family | None:
+def family_of_machine(machine: str | None) -> Family | None:
     """Return the family of a machine name as uname prints it; None where we have no rules for it.
+
+    A recording that does not name its machine gives None too.
 
     >>> family_of_machine("i686").name
     'x86'
     """
-    return _FAMILY_OF.get(machine.strip().lower())
+    return None if machine is None else _FAMILY_OF.get(machine.strip().lower())

@@ -71,20 +71,4 @@ PLACEMENT_REASON = Table(
     ),
     sort=None,
 )
-OWNER_SLICE = Table(
-    "owner_slice",
-    "whatif",
-    "whose PMU state a CPU holds under the placement, tiling its window",
-    (
-        _NAME,
-        Column("bound", "enum", "exact, fewest or most, as in table residency", "replay"),
-        Column("ts", "int64", "where it begins", "replay", "ns"),
-        Column("end", "int64", "where it ends", "replay", "ns"),
-        Column("cpu", "int32", "host's logical CPU", "replay"),
-        Column("owner", "enum", "host, vcpu or unknown", "replay"),
-        Column("vcpu", "int32", "row of the vCPU in table vcpu, where it is one", "replay", None, True),
-    ),
-    sort="end",
-)
-
-WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, OWNER_SLICE)
+WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON)

@@ -46,8 +46,10 @@ def _meet(state, cpus, since, v, c, ts, code, first, rules, vcpus, out, filled):
     if levels_before == 1 and s[f.S_OUTER] == 1:
         s[f.S_INNER] = 1
         f.turn_on(state, since, v, ts, f.P_STATE, f.SCHED | f.OUTER | f.INNER, out, filled)
-    if code == k.EXIT:
+    # Where kvm_exit is late, an exit does not prove that the guest ran until then.
+    if code == k.EXIT and rules[f.R_LATE] == 0:
         f.turn_on(state, since, v, ts, f.P_STATE, f.GUEST | f.LOOP | f.EVENTS, out, filled)
+        s[f.S_ENTRY_TS], s[f.S_SLICE_CPU], s[f.S_ENDED_BY] = ts, c, f.BY_EXIT
         f._level_mode(state, v, ts, out, filled)
 
 

@@ -134,7 +134,7 @@ def leave_cpu(state, cpus, since, v, ts, mode, kind, by, out, filled):  # type: 
     if s[S_LEVELS] & GUEST and kind == P_LOST:
         s[S_LOST] += by == BY_LOST
         s[S_END_TS], s[S_ENDED_BY] = ts, by
-        s[S_GUEST] += ts - (s[S_ENTRY_TS] if s[S_ENTRY_TS] != NOT_KNOWN else since[v, 0])
+        s[S_GUEST] += ts - s[S_ENTRY_TS]
     elif s[S_LEVELS] & GUEST:
         s[S_CANCELLED] += 1
         end_guest(state, since, v, ts, BY_CANCELLED, False, out, filled)
@@ -241,16 +241,12 @@ def on_exit(state, cpus, since, v, c, ts, tag, reason, rules, reasons, out, fill
     s[S_EXITS] += 1
     reasons[reason + 1, 0] += 1
     if s[S_ENTRY_TS] == NOT_KNOWN and s[S_LEVELS] & GUEST == 0:
-        s[S_UNPAIRED] += 1
+        s[S_UNPAIRED] += s[S_ENTRIES] > 0
         prove_loaded(state, since, v, ts, True, out, filled)
     elif s[S_LEVELS] & GUEST:
         s[S_END_TS], s[S_ENDED_BY] = ts, BY_EXIT
-        if s[S_ENTRY_TS] != NOT_KNOWN:
-            s[S_GUEST] += ts - s[S_ENTRY_TS]
-        else:  # inside the guest when the window began
-            s[S_ENTRY_TS], s[S_SLICE_CPU] = since[v, 0], c
-            s[S_GUEST] += ts - since[v, 0]
-    else:
+        s[S_GUEST] += ts - s[S_ENTRY_TS]
+    elif s[S_ENDED_BY] == BY_HOST:
         s[S_LATE] += ts - s[S_END_TS]
     levels = GUEST
     if tag & k.TAG_JOIN_EVENTS == 0:

@@ -1,7 +1,7 @@
 """Why did the guest exit? The kernel's names for x86's exit codes, as kvm_exit prints them.
 
-Source: Linux 7.3.4, arch/x86/include/uapi/asm/vmx.h and svm.h, read out of the print format that the
-kernel itself left in a recording (traces/x86-moved, event kvm_exit).
+Source: Linux 7.3.4, arch/x86/include/uapi/asm/vmx.h and svm.h, read out of the print format that
+the kernel itself left in a recording (traces/x86-moved, event kvm_exit).
 """
 
 from __future__ import annotations

@@ -14,17 +14,36 @@ from dataclasses import dataclass
 from analyzer.arch.x86.msrs import READ, WRITE
 
 __all__ = [
+    "AMD_GLOBAL_CTL",
     "AMD_LOAD",
+    "AMD_STATUS_SET",
     "GAP_EVENTS",
     "GUEST_LVTPC",
+    "GUEST_VECTOR",
     "HOST_LVTPC",
     "INNER_LOOP_BEGIN",
+    "INTEL_GLOBAL_STATUS",
     "INTEL_LOAD",
     "KVM_EXIT_IS_LATE",
+    "LOOP_MARK_MSR",
+    "LVTPC_MSR",
     "MARKS",
     "WAY_IN_EVENTS",
     "Mark",
 ]
+
+# Read in front of each load, also for VMs without a vPMU: MSR_IA32_DEBUGCTLMSR. facts/x86.md 3.2
+LOOP_MARK_MSR = 0x1D9
+# APIC_LVTPC as x2APIC has it, 0x800 + (0x340 >> 4); xAPIC's is MMIO: no event. facts/x86.md 3
+LVTPC_MSR = 0x834
+# PERF_GUEST_MEDIATED_PMI_VECTOR, LVTPC's low byte while guest state is on. facts/x86.md 3.2
+GUEST_VECTOR = 0xF5
+# MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_SET: each load of KVM's writes it, nobody else. facts/x86.md 3.2
+AMD_STATUS_SET = 0xC0000303
+# MSR_AMD64_PERF_CNTR_GLOBAL_CTL: a put begins by writing 0; host perf does too. facts/x86.md 3.2
+AMD_GLOBAL_CTL = 0xC0000301
+# MSR_CORE_PERF_GLOBAL_STATUS: a put of KVM's begins by reading it. facts/x86.md 3.2
+INTEL_GLOBAL_STATUS = 0x38E
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +75,7 @@ class Mark:
 INNER_LOOP_BEGIN = Mark(
     "inner_loop_begin",
     READ,
-    0x1D9,
+    LOOP_MARK_MSR,
     None,
     "get_debugctlmsr() of vcpu_enter_guest: an inner loop begins, interrupts are off",
     is_only_kvms=False,
@@ -66,19 +85,19 @@ INNER_LOOP_BEGIN = Mark(
 GUEST_LVTPC = Mark(
     "guest_lvtpc",
     WRITE,
-    0x834,
+    LVTPC_MSR,
     None,
     "perf_load_guest_lvtpc: the guest's state goes on from here (x2APIC only)",
     is_only_kvms=True,
     is_every_time=True,
     mask=0xFF,
-    expected=0xF5,
+    expected=GUEST_VECTOR,
 )
 # perf writes the same value whenever it starts events or ends a PMI, so this alone proves no put.
 HOST_LVTPC = Mark(
     "host_lvtpc",
     WRITE,
-    0x834,
+    LVTPC_MSR,
     None,
     "perf_put_guest_lvtpc: PMIs are the host's NMIs again (x2APIC only)",
     is_only_kvms=False,
@@ -89,7 +108,7 @@ HOST_LVTPC = Mark(
 AMD_LOAD = Mark(
     "amd_load",
     WRITE,
-    0xC0000303,
+    AMD_STATUS_SET,
     "AuthenticAMD",
     "amd_mediated_pmu_load sets the guest's global status",
     is_only_kvms=True,
@@ -130,8 +149,9 @@ GAP_EVENTS = _PMU_EVENTS | {
 }
 
 # What may stand between kvm_entry and guest mode, where the guest's end is to be told from events:
-# Intel's vmx_vcpu_run and AMD's svm_vcpu_run trace the entry first and prepare it after.
-WAY_IN_EVENTS = _PMU_EVENTS | {"ipi_send_cpu", "kvm_wait_lapic_expire"}
+# Intel's vmx_vcpu_run and AMD's svm_vcpu_run trace the entry first and prepare it after. Only NMIs
+# can interrupt that.
+WAY_IN_EVENTS = _PMU_EVENTS | {"ipi_send_cpu", "kvm_wait_lapic_expire", "nmi_handler"}
 
 # VMX emits kvm_exit before interrupts are on, SVM since 6.12; on AMD up to 6.1 it comes late. The
 # recording tells: late if an interrupt, softirq or sched_switch stands between an entry and its

@@ -38,7 +38,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One register; `index` is null where it isn't one of several, `vendor` where both have it."""
+    """One register; `name` is its range's, `index` says which of several, `vendor` null: both."""
 
     name: str
     role: str
@@ -69,7 +69,8 @@ class Range:
         if "{}" not in self.name:
             return Register(self.name, self.role, None, self.vendor)
         index = self.index + element
-        return Register(self.name.format(index), self.role, index, self.vendor)
+        name = self.name.replace("_{}", "").replace("{}", "")
+        return Register(name, self.role, index, self.vendor)
 
     def element_at(self, address: int) -> int | None:
         """Return which element has that address."""
@@ -111,7 +112,7 @@ CATALOGUE: tuple[Range, ...] = tuple(
 RDPMC_CATALOGUE: tuple[Range, ...] = tuple(
     _range(entry["vendor"], entry["role"], entry) for entry in _FACTS["rdpmc"]
 )
-# One name an element ("MSR_F15H_PERF_CTR3", "PMC3"), one for a whole block that has no index.
+# One name a range ("MSR_F15H_PERF_CTR", "PMC"): which element it is, the index says.
 REGISTER_NAMES: tuple[str, ...] = tuple(
     dict.fromkeys(
         entry.register(element).name
@@ -123,7 +124,7 @@ REGISTER_NAMES: tuple[str, ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class _Elements:
-    """Columns of all registers, sorted by address: int64, int8, int16, int16."""
+    """Columns of all registers, sorted by address: int64, then int16 each."""
 
     address: Array
     role: Array
@@ -144,7 +145,7 @@ def _elements(ranges: Iterable[Range]) -> _Elements:
     role, register, index_of = zip(*(rows[number] for number in address), strict=True)
     return _Elements(
         np.array(address, np.int64),
-        np.array(role, np.int8),
+        np.array(role, np.int16),
         np.array(register, np.int16),
         np.array(index_of, np.int16),
     )
@@ -160,6 +161,7 @@ _RDPMC = {
     for vendor in _VENDORS.values()
 }
 # Only what makes a vendor's core PMU proves the vendor: other numbers are probed on foreign CPUs.
+# AMD first: its numbers lie far off, Intel's low ones are what a probe hits.
 _CORE_ROLES = {"counter", "selector"} | {
     role for role in ROLES if role.startswith(("fixed_", "global_"))
 }
@@ -171,7 +173,7 @@ def _core_addresses(vendor: str) -> Array:
     ).address
 
 
-_CORE = {vendor: _core_addresses(vendor) for vendor in ("GenuineIntel", "AuthenticAMD")}
+_CORE = {vendor: _core_addresses(vendor) for vendor in ("AuthenticAMD", "GenuineIntel")}
 
 
 def lookup(op: str, address: int, vendor: str | None = None) -> Register | None:
@@ -188,13 +190,13 @@ def lookup(op: str, address: int, vendor: str | None = None) -> Register | None:
 
 
 def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Array, Array, Array]:
-    """Return role int8[n] (of ROLES), register int16[n] (of REGISTER_NAMES) and index int16[n].
+    """Return role int16[n] (of ROLES), register int16[n] (of REGISTER_NAMES) and index int16[n].
 
     -1 where the catalogue has no such register, and in index where the register isn't one of
     several. op: int8[n], READ, WRITE or RDPMC. address: int64[n]. The vendor matters to RDPMC
     indexes above 5 only, which are core counters to Intel and uncore ones to AMD.
     """
-    role = np.full(len(address), -1, np.int8)
+    role = np.full(len(address), -1, np.int16)
     register = np.full(len(address), -1, np.int16)
     index = np.full(len(address), -1, np.int16)
     is_rdpmc = op == RDPMC
@@ -214,11 +216,13 @@ def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Arra
 
 
 def vendor_of_addresses(addresses: Iterable[int] | Array) -> str | None:
-    """Return GenuineIntel or AuthenticAMD if only that vendor's core PMU has some of the MSRs.
+    """Return AuthenticAMD if AMD's core PMU has some of the MSRs, else GenuineIntel if Intel's has.
 
-    None if neither's is there, or both's. addresses: MSR numbers without RDPMC's and without
+    None if neither's is there. addresses: MSR numbers without RDPMC's and without
     accesses that failed, any order.
     """
     wanted = np.fromiter((int(number) for number in addresses), np.int64)
-    found = [vendor for vendor, core in _CORE.items() if np.isin(wanted, core).any()]
-    return found[0] if len(found) == 1 else None
+    for vendor, core in _CORE.items():
+        if np.isin(wanted, core).any():
+            return vendor
+    return None

@@ -142,7 +142,8 @@ def windows_and_losses(
             cause = "final_flush_failed" if small.final_flush_failed else "kept_in_kernel_buffer"
             losses.append(Loss(oldest, max(oldest, _ns(statistics.end.now_ts)), cpu, cause, tail))
         elif small.final_flush_failed:
-            losses.append(Loss(end, None, cpu, "final_flush_failed", None))
+            # The statistics show that nothing had stayed behind when they were taken.
+            losses.append(Loss(end, None, cpu, "final_flush_failed", 0))
         windows.append(CpuWindow(cpu, start, end, events))
     if small.buffer_loss:
         total = None

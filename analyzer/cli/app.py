@@ -1,0 +1,149 @@
+"""Which commands are there? Parsing and exit codes; the work is pipeline's, the drawing render's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analyzer.errors import UsageError, VpmuError
+
+if TYPE_CHECKING:
+    from analyzer.store import Store
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="What would each placement of the guest-PMU swap have cost and blinded on this host?",
+)
+Emulated = Annotated[
+    str | None,
+    typer.Option("--emulated", help="yes or no: was the recorded machine emulated (or a guest)?"),
+]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
+DAMAGED = 3
+
+
+def _flag(emulated: str | None) -> bool | None:
+    if emulated not in (None, "yes", "no"):
+        raise UsageError(f"--emulated is {emulated!r}; allowed: yes, no")
+    return None if emulated is None else emulated == "yes"
+
+
+def _ingest(recording: str, target: Path | None, options: Any) -> Store:
+    from analyzer.cli.progress import announce_compilation, progress_bar
+    from analyzer.pipeline import ingest
+
+    announce_compilation()
+    with progress_bar(os.path.basename(recording)) as progress:
+        return ingest(recording, target, options, progress)
+
+
+def _report_damage(store: Store) -> int:
+    for line in store.manifest["damage"]:
+        print(line, file=sys.stderr)
+    return DAMAGED if store.manifest["damage"] else 0
+
+
+def _open(name: str | None, options: Any) -> tuple[Store, int]:
+    # A store, or a recording that is ingested first; the exit code tells of damage met then.
+    from analyzer.store import find_store
+
+    if name is None or os.path.isdir(name):
+        return find_store(name), 0
+    store = _ingest(name, None, options)
+    print(f"store: {store.path}", file=sys.stderr)
+    return store, _report_damage(store)
+
+
+@app.command("ingest")
+def ingest_command(
+    recordings: Annotated[list[str], typer.Argument(metavar="TRACE…", help="recordings")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="store to write")] = None,
+    emulated: Emulated = None,
+    vendor: Annotated[str | None, typer.Option(help="GenuineIntel or AuthenticAMD")] = None,
+    machine: Annotated[int | None, typer.Option(help="machine_id whose events are wanted")] = None,
+) -> None:
+    """Turn recordings into stores of Parquet tables."""
+    from analyzer.pipeline import IngestOptions
+
+    if output is not None and len(recordings) > 1:
+        raise UsageError("-o names one store, but more than one recording is given")
+    if vendor not in (None, "GenuineIntel", "AuthenticAMD"):
+        raise UsageError(f"--vendor is {vendor!r}; allowed: GenuineIntel, AuthenticAMD")
+    code = 0
+    for recording in recordings:
+        options = IngestOptions(_flag(emulated), vendor, machine)
+        store = _ingest(recording, output, options)
+        code = max(code, _report_damage(store))
+        print(f"{store.path}: {store.manifest['recording']['events']} events")
+    raise typer.Exit(code)
+
+
+@app.command("info")
+def info_command(
+    source: Annotated[str | None, typer.Argument(metavar="[STORE|TRACE]")] = None,
+    emulated: Emulated = None,
+    json_output: Json = False,
+) -> None:
+    """Show what a recording holds, what is missing, and which questions it can answer."""
+    from analyzer.cli import render
+    from analyzer.pipeline import IngestOptions, info_of
+
+    store, code = _open(source, IngestOptions(_flag(emulated)))
+    answer = info_of(store)
+    render.print_json(answer) if json_output else render.print_info(str(store.path), answer)
+    raise typer.Exit(code)
+
+
+@app.command("whatif")
+def whatif_command(
+    source: Annotated[str | None, typer.Argument(metavar="[STORE|TRACE]")] = None,
+    boundary: Annotated[
+        list[str] | None, typer.Option("--boundary", "-b", help="exit, loop, vcpu, sched or all")
+    ] = None,
+    cost: Annotated[str | None, typer.Option(help="cost file: a name or a path")] = None,
+    emulated: Emulated = None,
+    json_output: Json = False,
+) -> None:
+    """Replay placements of the swap over a recording: swaps, overhead, blind time."""
+    from analyzer.cli import render
+    from analyzer.pipeline import IngestOptions, whatif
+
+    names = [name for item in boundary or ["all"] for name in item.split(",") if name]
+    flag = _flag(emulated)
+    store, code = _open(source, IngestOptions(flag))
+    answer = whatif(store, names, cost, flag)
+    render.print_json(answer) if json_output else render.print_whatif(str(store.path), answer)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command line; every refusal is one line on stderr and an exit code."""
+    try:
+        app(standalone_mode=False, prog_name="analyzer")
+    except VpmuError as error:
+        print(f"analyzer: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("analyzer: interrupted; nothing was left behind", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (head, less): that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # click's own errors, without importing its private copy by name
+        code = getattr(error, "exit_code", None)
+        show = getattr(error, "show", None)
+        if code is None:
+            raise
+        if show is not None:
+            show()
+        sys.exit(code)

@@ -1,0 +1,199 @@
+"""How do answers look on a terminal? Tables that fit 100 columns; no arithmetic but of units."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["print_info", "print_json", "print_whatif"]
+
+WIDTH = 100
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    json.dump(answer, sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+def _console() -> Console:
+    return Console(width=WIDTH, highlight=False, soft_wrap=False)
+
+
+def _escaped(text: Any) -> str:
+    # Text of a recording may hold anything: what is not printable is shown as its code.
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value / 1e6:.3f}"
+
+
+def _range(low: Any, high: Any, draw: Any = str) -> str:
+    if low is None and high is None:
+        return "-"
+    if high is None:
+        return f">= {draw(low)}"
+    return str(draw(low)) if low == high else f"{draw(low)} .. {draw(high)}"
+
+
+def _table(title: str, *columns: tuple[str, bool]) -> Table:
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for name, is_number in columns:
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    return table
+
+
+def _head(console: Console, store: str, recording: dict[str, Any]) -> None:
+    emulated = {True: "emulated", False: "real machine", None: "emulated or not: not told"}
+    console.print(Text(f"store {_escaped(store)}"))
+    kernel = _escaped(recording["kernel"] or "kernel not recorded")
+    vendor = _escaped(recording["vendor"] or "vendor not known")
+    console.print(
+        Text(
+            f"{recording['format']}, {recording['arch'] or 'architecture not recorded'}, {vendor}, "
+            f"{kernel}, {emulated[recording['emulated']]}"
+        )
+    )
+    lost = recording["lost_events"]
+    console.print(
+        Text(
+            f"{recording['events']} events, {recording['cpus']} CPUs, {recording['vcpus']} vCPUs, "
+            f"{_ms(recording['duration_ns'])} ms recorded, {_ms(recording['comparable_ns'])} ms on all "
+            f"CPUs, lost: {'some, number unknown' if lost is None else lost}"
+        )
+    )
+
+
+def print_whatif(store: str, answer: dict[str, Any]) -> None:
+    """Draw the answer of `whatif`."""
+    console = _console()
+    recording = answer["recording"]
+    _head(console, store, recording)
+    console.print()
+    table = _table(
+        "swaps and residency", ("placement", False), ("loads", True), ("puts", True),
+        ("loaded at start/end", True), ("residency ms", True), ("blind ms", True),
+    )  # fmt: skip
+    for p in answer["placements"]:
+        table.add_row(
+            p["name"],
+            _range(p["loads_low"], p["loads_high"]),
+            _range(p["puts_low"], p["puts_high"]),
+            f"{p['loaded_at_start']}/{p['loaded_at_end']}",
+            _range(p["residency_ns_low"], p["residency_ns_high"], _ms),
+            _range(p["blind_ns_low"], p["blind_ns_high"], _ms),
+        )
+    console.print(table)
+    console.print()
+    kinds = ("kvm", "user", "interrupt", "other")
+    table = _table("blind time, ms", ("placement", False), *((kind, True) for kind in kinds))
+    for p in answer["placements"]:
+        blind = p["blind_ns"]
+        cells = [_range(blind[f"{kind}_low"], blind[f"{kind}_high"], _ms) for kind in kinds]
+        table.add_row(p["name"], *cells)
+    console.print(table)
+    console.print()
+    table = _table(
+        f"priced overhead ({', '.join(answer['placements'][0]['overhead']['cost_files'])})",
+        ("placement", False), ("low ms", True), ("typical ms", True), ("high ms", True),
+        ("% of guest time", True),
+    )  # fmt: skip
+    for p in answer["placements"]:
+        overhead = p["overhead"]
+        percent = overhead["percent_of_guest_time"]
+        share = "null"
+        if percent is not None:
+            share = " / ".join(
+                "-" if percent[level] is None else f"{percent[level]:.2f}"
+                for level in ("low", "typical", "high")
+            )
+        table.add_row(p["name"], *(_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")), share)
+    console.print(table)
+    console.print()
+    _truth(console, answer["truth"])
+    console.print(Text("rests on:"))
+    for item in answer["assumptions"]:
+        console.print(Text(f"  {item['id']}: {item['text']}"))
+    if recording["emulated"] is True:
+        console.print(Text("Times of an emulated machine mean nothing: no percentages, no rates."))
+    if not any(p for p in answer["placements"]):
+        console.print(Text("no placement"))
+
+
+def _truth(console: Console, truth: dict[str, Any] | None) -> None:
+    if truth is None:
+        console.print(Text("the kernel's own swaps: not recorded"))
+        return
+    predicted = _range(truth["predicted_loads_low"], truth["predicted_loads_high"])
+    console.print(
+        Text(
+            f"the kernel's own swaps: {truth['recorded_loads']} loads, {truth['recorded_puts']} puts "
+            f"recorded; loop predicted without looking at registers: {predicted} loads; "
+            f"{truth['differences']} differences"
+        )
+    )
+
+
+def print_info(store: str, answer: dict[str, Any]) -> None:
+    """Draw the answer of `info`."""
+    console = _console()
+    _head(console, store, answer["recording"])
+    console.print()
+    table = _table("events", ("name", False), ("count", True))
+    for name, count in sorted(answer["events"].items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(_escaped(name), str(count))
+    console.print(table)
+    if answer["not_recorded"]:
+        names = ", ".join(_escaped(name) for name in answer["not_recorded"])
+        console.print(Text(f"asked for, not recorded (absence means nothing): {names}"))
+    console.print()
+    table = _table("exits", ("reason", False), ("count", True), ("exit to next entry, ms", True))
+    for reason, row in answer["exits"].items():
+        table.add_row(_escaped(reason), str(row["count"]), _ms(row["ns"]))
+    console.print(table)
+    console.print()
+    table = _table(
+        "vCPUs", ("tid", True), ("VM", True), ("vcpu_id", True), ("entries", True), ("exits", True),
+        ("guest ms", True), ("CPUs", True), ("migrations", True), ("inside at start/end", False),
+    )  # fmt: skip
+    for row in answer["vcpus"]:
+        edges = f"{'yes' if row['inside_at_start'] else 'no'}/{'yes' if row['inside_at_end'] else 'no'}"
+        shown = [row[key] for key in ("tid", "vm", "vcpu_id", "entries", "exits")]
+        cells = ["-" if value is None else str(value) for value in shown]
+        table.add_row(*cells, _ms(row["guest_ns"]), str(row["cpus"]), str(row["migrations"]), edges)
+    console.print(table)
+    console.print()
+    if answer["data_loss"]:
+        table = _table(
+            "data loss", ("cpu", True), ("from ns", True), ("to ns", True), ("cause", False),
+            ("events", True),
+        )  # fmt: skip
+        for row in answer["data_loss"]:
+            cells = [row[key] for key in ("cpu", "from", "to", "cause", "events")]
+            table.add_row(*("-" if value is None else _escaped(value) for value in cells))
+        console.print(table)
+        console.print()
+    _trouble(console, answer)
+    for item in answer["answers"]:
+        word = "yes" if item["answerable"] else f"no: lacks {', '.join(item['missing'])}; {item['remedy']}"
+        console.print(Text(f"{item['question']}: {word}"))
+
+
+def _trouble(console: Console, answer: dict[str, Any]) -> None:
+    from analyzer.trouble import COUNTERS
+
+    found = [c for c in COUNTERS if answer["trouble"].get(c.name)]
+    if not found:
+        return
+    table = _table("trouble", ("what", False), ("count", True), ("meaning", False), ("advice", False))
+    for counter in found:
+        count = str(answer["trouble"][counter.name])
+        table.add_row(f"{counter.severity}: {counter.name}", count, counter.meaning, counter.advice)
+    console.print(table)
+    console.print()

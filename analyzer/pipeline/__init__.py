@@ -1,0 +1,7 @@
+"""What can the program do? Its verbs as plain functions, for the command line and for code."""
+
+from analyzer.pipeline.answers import info_of
+from analyzer.pipeline.ingest import IngestOptions, ingest
+from analyzer.pipeline.whatif import whatif
+
+__all__ = ["IngestOptions", "info_of", "ingest", "whatif"]

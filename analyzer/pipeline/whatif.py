@@ -1,0 +1,298 @@
+"""What would other placements have done on this recording? JSON-ready answers and result tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analyzer.errors import MissingEvents, OutputError, UsageError
+from analyzer.pipeline.pricing import overhead_of
+from analyzer.replay import Counts, Placement, Replay, shipped_placements
+from analyzer.replay import kernel as q
+from analyzer.store import Store, write_table
+from analyzer.store.layout import DATA_VERSION, WHATIF_FOLDER, table_file
+from analyzer.store.writing import replace_folder
+from analyzer.tables import BY_NAME, arrow_schema
+
+__all__ = ["choose_placements", "whatif"]
+
+POINTS = 1024 * 1024
+COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
+BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
+ASSUMPTIONS = {
+    "guest-pmu-state": "typical prices a guest whose PMU is idle, low too; high one that uses all of it",
+    "priced-not-measured": "swap times come from a cost file; nothing of them was measured here",
+    "guest-work-fixed": "guest work and exits are held as recorded under every placement",
+    "loop-range": "no mark of the inner loop is recorded: `loop` lies between joining every gap that "
+    "its events allow and swapping at every exit",
+    "loop-marks": "inner loops are told by the DEBUGCTL read (MSR 1d9) that precedes each",
+    "vcpu-marks": "switches between the marks just outside vcpu_load..vcpu_put (KVM_RUN's ioctl) and "
+    "those just inside (kvm_fpu, kvm_timer) can be on either side",
+    "vcpu-one-mark": "only one kind of mark of vcpu_load..vcpu_put is recorded: switches beside it are "
+    "not seen",
+    "hidden-reentries": "the hypervisor re-enters the guest by itself: `exit` swaps at least as often",
+    "midpoint": "typical overhead takes the middle of a range of swaps",
+    "vendor-unknown": "no vendor is known: the interval is the hull of both vendors' costs",
+    "real-machine": "nothing tells whether the machine was emulated; percentages take it for real",
+    "off-architecture": "this architecture has no such swap today: the price is a what-if of its own",
+}
+
+
+def choose_placements(names: list[str]) -> list[Placement]:
+    """Return shipped placements by name; `all` means all of them. UsageError for an unknown one."""
+    shipped = shipped_placements()
+    chosen: list[Placement] = []
+    for name in names:
+        if name != "all" and name not in shipped:
+            raise UsageError(f"boundary {name!r} is unknown; allowed: {', '.join(shipped)}, all")
+        for placement in shipped.values() if name == "all" else (shipped[name],):
+            if placement not in chosen:
+                chosen.append(placement)
+    return chosen
+
+
+def whatif(
+    store: Store, names: list[str], cost: str | None = None, emulated: bool | None = None
+) -> dict[str, Any]:
+    """Return the answer of design.md section 10 for those placements; result tables go to the store.
+
+    MissingEvents where the recording has no vCPU.
+    """
+    placements = choose_placements(names)
+    recording = dict(store.manifest["recording"])
+    if emulated is not None:
+        recording["emulated"] = emulated
+    if not recording["vcpus"]:
+        problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
+        raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
+    counted = _replay_all(store, placements)
+    answers, rows = [], {"placement": [], "placement_vcpu": [], "placement_reason": []}
+    used: set[str] = {"guest-pmu-state", "priced-not-measured", "guest-work-fixed"}
+    for placement in placements:
+        answer = _answer(store, placement, counted[placement.name], recording, cost)
+        used.update(answer["assumptions"])
+        answers.append(answer)
+        _rows(store, placement, counted[placement.name], answer, rows)
+    _write_results(store, names, cost, rows)
+    return {
+        "schema": "vpmu-analyzer/whatif/1",
+        "recording": recording,
+        "recorded": _recorded(store),
+        "truth": _truth(store),
+        "placements": answers,
+        "assumptions": [{"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used],
+    }
+
+
+def _replay_all(store: Store, placements: list[Placement]) -> dict[str, tuple[Counts, Counts]]:
+    vcpus = int(store.manifest["recording"]["vcpus"])
+    windows = store.read("window", ["cpu"])
+    cpus = (pc.max(windows["cpu"]).as_py() or 0) + 1
+    reasons = len(store.manifest["reasons"])
+    runs = {
+        p.name: [Replay(p, most, vcpus, cpus, reasons) for most in (False, True)] for p in placements
+    }
+    for batch in store.batches("point", COLUMNS, POINTS):
+        columns = []
+        for name in COLUMNS:
+            column = batch.column(name)
+            filled = column.fill_null(-1) if name == "vcpu" else column
+            columns.append(filled.to_numpy(zero_copy_only=False).astype(np.int64))
+        for pair in runs.values():
+            for run in pair:
+                run.feed(*columns)
+    done = {}
+    for placement in placements:
+        fewest, most = (run.counts() for run in runs[placement.name])
+        done[placement.name] = (fewest, _most(store, placement, fewest, most))
+    return done
+
+
+def _most(store: Store, placement: Placement, fewest: Counts, most: Counts) -> Counts:
+    # A trusted mark of the inner loop leaves no range; nor does a kernel without inner loops.
+    marks = store.manifest["marks"]
+    if placement.name == "loop" and (marks["loop_marks_trusted"] or marks["hidden_reentries"]):
+        return fewest
+    return most
+
+
+def _pair(low: int | None, high: int | None) -> tuple[int | None, int | None]:
+    if low is None or high is None:
+        return low, high
+    return min(low, high), max(low, high)
+
+
+def _totals(pair: tuple[Counts, Counts], column: int) -> tuple[int | None, int | None]:
+    return _pair(*(int(counts.vcpus[:, column].sum()) for counts in pair))
+
+
+def _ranged(answer: dict[str, Any], name: str, low: int | None, high: int | None) -> None:
+    # `name` alone is the number where the marks leave one, null where they leave a range.
+    answer[name] = low if low == high else None
+    answer[f"{name}_low"], answer[f"{name}_high"] = low, high
+
+
+def _answer(
+    store: Store,
+    placement: Placement,
+    pair: tuple[Counts, Counts],
+    recording: dict[str, Any],
+    cost: str | None,
+) -> dict[str, Any]:
+    marks = store.manifest["marks"]
+    answer: dict[str, Any] = {
+        "name": placement.name,
+        "boundary": placement.boundary,
+        "options": {"perf_told": placement.perf_told},
+    }
+    hidden = placement.name == "exit" and marks["hidden_reentries"]
+    for name, column in (("loads", q.N_LOADS), ("puts", q.N_PUTS), ("residency_ns", q.N_RESIDENCY)):
+        low, high = _totals(pair, column)
+        _ranged(answer, name, low, None if hidden and name != "residency_ns" else high)
+    for name, column in (("loaded_at_start", q.N_START), ("loaded_at_end", q.N_END)):
+        answer[name] = _totals(pair, column)[0]
+    answer["guest_ns"] = _totals(pair, q.N_GUEST)[0]
+    blind_ns: dict[str, Any] = {}
+    parts = {name: _totals(pair, column) for name, column in BLIND.items()}
+    whole = _pair(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))
+    for name, (low, high) in {"total": whole, **parts}.items():
+        blind_ns[name] = low if low == high else None
+        blind_ns[f"{name}_low"], blind_ns[f"{name}_high"] = low, high
+    answer["blind_ns"] = blind_ns
+    answer["blind_ns_low"], answer["blind_ns_high"] = whole
+    answer["miscounted_ns"] = 0 if placement.perf_told else blind_ns["total"]
+    assumptions = _assumptions(placement, answer, recording, marks)
+    answer["overhead"] = overhead_of(answer, recording, cost)
+    overhead = answer["overhead"]
+    answer["swap_ns"] = overhead["typical_ns"]
+    answer["swap_ns_low"], answer["swap_ns_high"] = overhead["low_ns"], overhead["high_ns"]
+    real = recording["emulated"] is not True and recording["duration_ns"]
+    seconds = recording["duration_ns"] / 1e9
+    swaps = None if answer["loads"] is None or answer["puts"] is None else answer["loads"] + answer["puts"]
+    answer["swaps_per_second"] = swaps / seconds if real and swaps is not None else None
+    answer.update(
+        conflicts=None, leak_ns=None, unseen=None, feasible=None, because=None, dominated_by=None
+    )
+    answer["assumptions"] = assumptions
+    return answer
+
+
+def _assumptions(
+    placement: Placement, answer: dict[str, Any], recording: dict[str, Any], marks: dict[str, Any]
+) -> list[str]:
+    used = ["guest-pmu-state", "priced-not-measured", "guest-work-fixed"]
+    if placement.name == "loop" and not marks["hidden_reentries"]:
+        used.append("loop-marks" if marks["loop_marks_trusted"] else "loop-range")
+    if placement.name == "vcpu":
+        inside = marks["kvm_fpu"] or marks["kvm_timer"]
+        used.append("vcpu-marks" if inside and marks["kvm_run_ioctl"] else "vcpu-one-mark")
+    if placement.name == "exit" and marks["hidden_reentries"]:
+        used.append("hidden-reentries")
+    if answer["loads_low"] != answer["loads_high"]:
+        used.append("midpoint")
+    if recording["vendor"] is None:
+        used.append("vendor-unknown")
+    if recording["emulated"] is None:
+        used.append("real-machine")
+    if recording["arch"] != "x86":
+        used.append("off-architecture")
+    return used
+
+
+def _recorded(store: Store) -> dict[str, Any]:
+    swaps = store.read("recorded_swap", ["kind"])
+    kinds = pc.value_counts(swaps["kind"].combine_chunks()).to_pylist() if len(swaps) else []
+    counts = {str(item["values"]): int(item["counts"]) for item in kinds}
+    recorded: dict[str, Any] = dict.fromkeys(
+        ("placement", "evidence", "operations_per_load", "operations_per_put", "pmu_on_share")
+    )
+    recorded["loads"], recorded["puts"] = counts.get("load"), counts.get("put")
+    return recorded
+
+
+def _truth(store: Store) -> dict[str, Any] | None:
+    if not store.manifest["marks"].get("recorded_load_marks"):
+        return None
+    points = store.read("point", ["kind", "detail"])
+    kind, detail = points["kind"].to_numpy(), points["detail"].to_numpy()
+    on, off = (kind >= 1) & (kind <= 4), (kind >= 5) & (kind <= 9)
+    swaps = _recorded(store)
+    rows = store.read("truth_difference").to_pylist()
+    for row in rows:
+        row["ts"] = int(row["ts"])
+    return {
+        "predicted_loads_low": int(np.count_nonzero(on & ((detail & 32) != 0))),
+        "predicted_loads_high": int(np.count_nonzero(on & ((detail & 1) != 0))),
+        "predicted_puts_low": int(np.count_nonzero(off & ((detail & 32) != 0))),
+        "predicted_puts_high": int(np.count_nonzero(off & ((detail & 1) != 0))),
+        "recorded_loads": swaps["loads"],
+        "recorded_puts": swaps["puts"],
+        "differences": len(rows),
+        "difference_rows": rows,
+    }
+
+
+def _rows(
+    store: Store,
+    placement: Placement,
+    pair: tuple[Counts, Counts],
+    answer: dict[str, Any],
+    rows: dict[str, list[dict[str, Any]]],
+) -> None:
+    hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
+
+    def counted(per: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        columns = {"loads": q.N_LOADS, "puts": q.N_PUTS, "residency_ns": q.N_RESIDENCY}
+        columns.update({f"blind_{name}_ns": column for name, column in BLIND.items()})
+        for name, column in columns.items():
+            made[f"{name}_low"], made[f"{name}_high"] = _pair(int(per[0][column]), int(per[1][column]))
+        blind = [int(p[list(BLIND.values())].sum()) for p in per]
+        made["blind_ns_low"], made["blind_ns_high"] = _pair(*blind)
+        if hidden:
+            made["loads_high"] = made["puts_high"] = None
+        made["loaded_at_start"], made["loaded_at_end"] = int(per[0][q.N_START]), int(per[0][q.N_END])
+        made["guest_ns"] = int(per[0][q.N_GUEST])
+        return made
+
+    name = {"placement": placement.name}
+    overhead = {f"overhead_{x}_ns": answer["overhead"][f"{x}_ns"] for x in ("low", "typical", "high")}
+    every = counted([c.vcpus.sum(axis=0) for c in pair])
+    rows["placement"].append({**name, "boundary": placement.boundary, **every, **overhead})
+    for v in range(pair[0].vcpus.shape[0]):
+        rows["placement_vcpu"].append({**name, "vcpu": v, **counted([c.vcpus[v] for c in pair])})
+    for number, reason in enumerate([None, *store.manifest["reasons"]]):
+        fewest, most = pair[0].reasons[number], pair[1].reasons[number]
+        if fewest.any() or most.any():
+            row = {**name, "reason": reason, "exits": int(fewest[q.Q_EXITS])}
+            for key, column in (("loads", q.Q_LOADS), ("puts", q.Q_PUTS), ("blind_ns", q.Q_BLIND)):
+                low, high = _pair(int(fewest[column]), int(most[column]))
+                row[f"{key}_low"], row[f"{key}_high"] = low, high
+            rows["placement_reason"].append(row)
+
+
+def _write_results(
+    store: Store, names: list[str], cost: str | None, rows: dict[str, list[dict[str, Any]]]
+) -> None:
+    asked = json.dumps([sorted(names), cost, DATA_VERSION])
+    name = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    folder = store.path / WHATIF_FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+        for table, made in rows.items():
+            declared = BY_NAME[table]
+            write_table(aside / table_file(table), pa.Table.from_pylist(made, arrow_schema(declared)), declared)
+        (aside / "manifest.json").write_text(asked + "\n")
+        os.chmod(aside, 0o755)
+        replace_folder(aside, folder / name)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write results: {error}") from error

@@ -1,0 +1,16 @@
+"""What would another placement have done? Placements compiled, replayed, and priced."""
+
+from analyzer.replay.cost import CostFile, load_cost, swap_cost
+from analyzer.replay.placement import Placement, load_placement, shipped_placements
+from analyzer.replay.run import Counts, Replay
+
+__all__ = [
+    "CostFile",
+    "Counts",
+    "Placement",
+    "Replay",
+    "load_cost",
+    "load_placement",
+    "shipped_placements",
+    "swap_cost",
+]
