@@ -1,14 +1,14 @@
 """Every way in which this program can refuse, as one small tree.
 
-    VpmuError                   exit code
-      UsageError                2    the question is badly put
-      InputError                3    the bytes are not what they should be
-        FormatError                  a structure contradicts itself or its format
-        TruncatedError               a structure ends behind the end of the file
-        LimitError                   a value is beyond what we are ready to believe
-      ClockError                3    times that cannot be put on one trace clock
-      MissingEvents             4    readable, but lacks what the question needs
-      OutputError               5    cannot write
+VpmuError                   exit code
+  UsageError                2    the question is badly put
+  InputError                3    the bytes are not what they should be
+    FormatError                  a structure contradicts itself or its format
+    TruncatedError               a structure ends behind the end of the file
+    LimitError                   a value is beyond what we are ready to believe
+  ClockError                3    times that cannot be put on one trace clock
+  MissingEvents             4    readable, but lacks what the question needs
+  OutputError               5    cannot write
 """
 
 from __future__ import annotations

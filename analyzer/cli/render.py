@@ -113,7 +113,9 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
                 "-" if percent[level] is None else f"{percent[level]:.2f}"
                 for level in ("low", "typical", "high")
             )
-        table.add_row(p["name"], *(_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")), share)
+        table.add_row(
+            p["name"], *(_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")), share
+        )
     console.print(table)
     console.print()
     _truth(console, answer["truth"])
@@ -163,7 +165,9 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
         ("guest ms", True), ("CPUs", True), ("migrations", True), ("inside at start/end", False),
     )  # fmt: skip
     for row in answer["vcpus"]:
-        edges = f"{'yes' if row['inside_at_start'] else 'no'}/{'yes' if row['inside_at_end'] else 'no'}"
+        edges = (
+            f"{'yes' if row['inside_at_start'] else 'no'}/{'yes' if row['inside_at_end'] else 'no'}"
+        )
         shown = [row[key] for key in ("tid", "vm", "vcpu_id", "entries", "exits")]
         cells = ["-" if value is None else str(value) for value in shown]
         table.add_row(*cells, _ms(row["guest_ns"]), str(row["cpus"]), str(row["migrations"]), edges)
@@ -181,7 +185,11 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
         console.print()
     _trouble(console, answer)
     for item in answer["answers"]:
-        word = "yes" if item["answerable"] else f"no: lacks {', '.join(item['missing'])}; {item['remedy']}"
+        word = (
+            "yes"
+            if item["answerable"]
+            else f"no: lacks {', '.join(item['missing'])}; {item['remedy']}"
+        )
         console.print(Text(f"{item['question']}: {word}"))
 
 
@@ -191,7 +199,9 @@ def _trouble(console: Console, answer: dict[str, Any]) -> None:
     found = [c for c in COUNTERS if answer["trouble"].get(c.name)]
     if not found:
         return
-    table = _table("trouble", ("what", False), ("count", True), ("meaning", False), ("advice", False))
+    table = _table(
+        "trouble", ("what", False), ("count", True), ("meaning", False), ("advice", False)
+    )
     for counter in found:
         count = str(answer["trouble"][counter.name])
         table.add_row(f"{counter.severity}: {counter.name}", count, counter.meaning, counter.advice)

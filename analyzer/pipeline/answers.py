@@ -23,19 +23,30 @@ def info_of(store: Store) -> dict[str, Any]:
         "not_recorded": [row["name"] for row in counts if row["count"] is None],
         "tables": manifest["tables"],
         "exits": {
-            row["reason"] or "not recorded": {"count": row["count"], "ns": row["ns"]} for row in reasons
+            row["reason"] or "not recorded": {"count": row["count"], "ns": row["ns"]}
+            for row in reasons
         },
         "vcpus": [
             {
-                "tid": row["tid"], "tgid": row["tgid"], "vcpu_id": row["vcpu_id"], "vm": row["tgid"],
+                "tid": row["tid"],
+                "tgid": row["tgid"],
+                "vcpu_id": row["vcpu_id"],
+                "vm": row["tgid"],
                 **{k: row[k] for k in ("entries", "exits", "guest_ns", "cpus", "migrations")},
                 **{k: row[k] for k in ("cancelled", "lost", "unpaired", "late_ns")},
-                "inside_at_start": row["inside_at_start"], "inside_at_end": row["inside_at_end"],
+                "inside_at_start": row["inside_at_start"],
+                "inside_at_end": row["inside_at_end"],
             }
             for row in vcpus
         ],  # fmt: skip
         "data_loss": [
-            {"from": r["ts"], "to": r["end"], "cpu": r["cpu"], "cause": r["cause"], "events": r["events"]}
+            {
+                "from": r["ts"],
+                "to": r["end"],
+                "cpu": r["cpu"],
+                "cause": r["cause"],
+                "events": r["events"],
+            }
             for r in losses
         ],
         "trouble": manifest["trouble"],
@@ -82,8 +93,12 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
         ),
         answer(
             "recorded swaps",
-            [] if marks.get("recorded_load_marks") else registers or ["writes that mark KVM's load"],
-            "record msr:* on a host with a mediated vPMU" if x86 else "none: there is no such swap here",
+            []
+            if marks.get("recorded_load_marks")
+            else registers or ["writes that mark KVM's load"],
+            "record msr:* on a host with a mediated vPMU"
+            if x86
+            else "none: there is no such swap here",
         ),
         answer("conflicts", registers or ["not built yet"], "a later version of this program"),
         answer("host perf activity", registers or ["not built yet"], "a later version"),

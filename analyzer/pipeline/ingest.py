@@ -150,7 +150,10 @@ def _manifest(
     timeline: Timeline,
 ) -> dict[str, Any]:
     windows = facts.windows
-    latest, earliest = max((w.ts for w in windows), default=0), min((w.end for w in windows), default=0)
+    latest, earliest = (
+        max((w.ts for w in windows), default=0),
+        min((w.end for w in windows), default=0),
+    )
     family = family_of_machine(facts.machine)
     return {
         "schema": SCHEMA,

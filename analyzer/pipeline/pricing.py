@@ -18,7 +18,9 @@ FILES = {
 STATE = {"low": "idle", "typical": "idle", "high": "busy"}
 
 
-def overhead_of(answer: dict[str, Any], recording: dict[str, Any], cost: str | None) -> dict[str, Any]:
+def overhead_of(
+    answer: dict[str, Any], recording: dict[str, Any], cost: str | None
+) -> dict[str, Any]:
     """Return overhead {low_ns, typical_ns, high_ns, percent_of_guest_time, …} of one placement.
 
     Swaps are priced: low with an idle guest PMU at the lowest latencies, typical idle, high with
@@ -37,7 +39,9 @@ def overhead_of(answer: dict[str, Any], recording: dict[str, Any], cost: str | N
             one_load = swap_cost(file, "load", state, level)
             found.append(loads * one_load + puts * swap_cost(file, "put", state, level))
         pick = max if level == "high" else min
-        prices[level] = pick(found) if found and not (level == "typical" and len(files) > 1) else None
+        prices[level] = (
+            pick(found) if found and not (level == "typical" and len(files) > 1) else None
+        )
     percent: dict[str, float] | None = None
     guest = answer["guest_ns"]
     if recording["emulated"] is not True and guest:

@@ -74,7 +74,9 @@ def whatif(
         problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
         raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
     counted = _replay_all(store, placements)
-    answers, rows = [], {"placement": [], "placement_vcpu": [], "placement_reason": []}
+    answers: list[dict[str, Any]] = []
+    tables = ("placement", "placement_vcpu", "placement_reason")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
     used: set[str] = {"guest-pmu-state", "priced-not-measured", "guest-work-fixed"}
     for placement in placements:
         answer = _answer(store, placement, counted[placement.name], recording, cost)
@@ -88,7 +90,9 @@ def whatif(
         "recorded": _recorded(store),
         "truth": _truth(store),
         "placements": answers,
-        "assumptions": [{"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used],
+        "assumptions": [
+            {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
+        ],
     }
 
 
@@ -98,7 +102,8 @@ def _replay_all(store: Store, placements: list[Placement]) -> dict[str, tuple[Co
     cpus = (pc.max(windows["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
     runs = {
-        p.name: [Replay(p, most, vcpus, cpus, reasons) for most in (False, True)] for p in placements
+        p.name: [Replay(p, most, vcpus, cpus, reasons) for most in (False, True)]
+        for p in placements
     }
     for batch in store.batches("point", COLUMNS, POINTS):
         columns = []
@@ -176,7 +181,11 @@ def _answer(
     answer["swap_ns_low"], answer["swap_ns_high"] = overhead["low_ns"], overhead["high_ns"]
     real = recording["emulated"] is not True and recording["duration_ns"]
     seconds = recording["duration_ns"] / 1e9
-    swaps = None if answer["loads"] is None or answer["puts"] is None else answer["loads"] + answer["puts"]
+    swaps = (
+        None
+        if answer["loads"] is None or answer["puts"] is None
+        else answer["loads"] + answer["puts"]
+    )
     answer["swaps_per_second"] = swaps / seconds if real and swaps is not None else None
     answer.update(
         conflicts=None, leak_ns=None, unseen=None, feasible=None, because=None, dominated_by=None
@@ -254,17 +263,24 @@ def _rows(
         columns = {"loads": q.N_LOADS, "puts": q.N_PUTS, "residency_ns": q.N_RESIDENCY}
         columns.update({f"blind_{name}_ns": column for name, column in BLIND.items()})
         for name, column in columns.items():
-            made[f"{name}_low"], made[f"{name}_high"] = _pair(int(per[0][column]), int(per[1][column]))
+            made[f"{name}_low"], made[f"{name}_high"] = _pair(
+                int(per[0][column]), int(per[1][column])
+            )
         blind = [int(p[list(BLIND.values())].sum()) for p in per]
         made["blind_ns_low"], made["blind_ns_high"] = _pair(*blind)
         if hidden:
             made["loads_high"] = made["puts_high"] = None
-        made["loaded_at_start"], made["loaded_at_end"] = int(per[0][q.N_START]), int(per[0][q.N_END])
+        made["loaded_at_start"], made["loaded_at_end"] = (
+            int(per[0][q.N_START]),
+            int(per[0][q.N_END]),
+        )
         made["guest_ns"] = int(per[0][q.N_GUEST])
         return made
 
     name = {"placement": placement.name}
-    overhead = {f"overhead_{x}_ns": answer["overhead"][f"{x}_ns"] for x in ("low", "typical", "high")}
+    overhead = {
+        f"overhead_{x}_ns": answer["overhead"][f"{x}_ns"] for x in ("low", "typical", "high")
+    }
     every = counted([c.vcpus.sum(axis=0) for c in pair])
     rows["placement"].append({**name, "boundary": placement.boundary, **every, **overhead})
     for v in range(pair[0].vcpus.shape[0]):
@@ -290,7 +306,11 @@ def _write_results(
         aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
         for table, made in rows.items():
             declared = BY_NAME[table]
-            write_table(aside / table_file(table), pa.Table.from_pylist(made, arrow_schema(declared)), declared)
+            write_table(
+                aside / table_file(table),
+                pa.Table.from_pylist(made, arrow_schema(declared)),
+                declared,
+            )
         (aside / "manifest.json").write_text(asked + "\n")
         os.chmod(aside, 0o755)
         replace_folder(aside, folder / name)

@@ -47,7 +47,9 @@ def number_column(column: Column, values: Array, present: Array | None = None) -
     return pa.Array.from_buffers(kind, len(plain), [validity, pa.py_buffer(plain)], nulls)
 
 
-def enum_column(codes: Array, names: tuple[str, ...] | list[str], width: Any = np.int16) -> pa.Array:
+def enum_column(
+    codes: Array, names: tuple[str, ...] | list[str], width: Any = np.int16
+) -> pa.Array:
     """Return a dictionary column; a negative code is null."""
     codes = np.ascontiguousarray(codes.astype(width, copy=False))
     validity, nulls = _validity(codes >= 0)
@@ -93,7 +95,10 @@ class TextPool:
         )
         encoded = strings.dictionary_encode()
         mapping = np.array(
-            [self.code(raw.as_py().decode("utf-8", "backslashreplace")) for raw in encoded.dictionary],
+            [
+                self.code(raw.as_py().decode("utf-8", "backslashreplace"))
+                for raw in encoded.dictionary
+            ],
             np.int32,
         )
         codes = mapping[encoded.indices.to_numpy()] if len(mapping) else np.zeros(0, np.int32)
@@ -110,7 +115,6 @@ def record_batch(table: str, columns: dict[str, pa.Array], rows: int) -> pa.Reco
     """Return a record batch of a declared table; columns that are not given are null."""
     schema = _schema(table)
     arrays = [
-        columns[item.name] if item.name in columns else pa.nulls(rows, item.type)
-        for item in schema
+        columns[item.name] if item.name in columns else pa.nulls(rows, item.type) for item in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

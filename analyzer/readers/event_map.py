@@ -39,14 +39,22 @@ EVENTS: dict[str, EventTarget] = {
     "kvm_exit": EventTarget(
         "vm_exit",
         _same(
-            "vcpu_id", "isa", "exit_reason", "guest_rip", "info1", "info2", "intr_info",
-            "error_code", "requests", "ret", "esr_ec", "vcpu_pc",
+            "vcpu_id",
+            "isa",
+            "exit_reason",
+            "guest_rip",
+            "info1",
+            "info2",
+            "intr_info",
+            "error_code",
+            "requests",
+            "ret",
+            "esr_ec",
+            "vcpu_pc",
         ),
     ),
     "kvm_userspace_exit": EventTarget("userspace_exit", _same("reason", "errno")),
-    "sys_enter_ioctl": EventTarget(
-        "kvm_run", _same("fd", "cmd"), {"phase": "enter"}, first="cmd"
-    ),
+    "sys_enter_ioctl": EventTarget("kvm_run", _same("fd", "cmd"), {"phase": "enter"}, first="cmd"),
     "sys_exit_ioctl": EventTarget("kvm_run", _same("ret"), {"phase": "exit"}),
     "kvm_fpu": EventTarget("kvm_fpu", _same("load"), first="load"),
     "sched_switch": EventTarget(

@@ -15,21 +15,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT",
+    "STREAM_DTYPE",
     "Batch",
     "CpuWindow",
     "Loss",
     "ReadOptions",
+    "ReaderDescriptor",
     "Recording",
     "RecordingFacts",
-    "ReaderDescriptor",
-    "STREAM_DTYPE",
     "ThreadName",
 ]
 
 # One event as the timeline needs it: `kind` is an index into RecordingFacts.event_names, `first`
 # and `second` are the fields that readers.event_map names for it, ABSENT where it has none.
 STREAM_DTYPE = np.dtype(
-    [("ts", "<i8"), ("first", "<i8"), ("second", "<i8"), ("tid", "<i4"), ("cpu", "<i2"), ("kind", "<i2")]
+    [
+        ("ts", "<i8"),
+        ("first", "<i8"),
+        ("second", "<i8"),
+        ("tid", "<i4"),
+        ("cpu", "<i2"),
+        ("kind", "<i2"),
+    ]
 )
 # "not recorded" inside the stream; never in a table.
 ABSENT = -(2**63)

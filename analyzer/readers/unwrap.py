@@ -113,7 +113,9 @@ def _spool_zstd(
         try:
             written += spool.write(engine.decompress(chunk))
         except zstandard.ZstdError as error:
-            note_damage(str(FormatError(path, "zstd frame", taken, f"{error}; {written} plain bytes kept")))
+            note_damage(
+                str(FormatError(path, "zstd frame", taken, f"{error}; {written} plain bytes kept"))
+            )
             return written
         taken += len(chunk)
     if not engine.eof and not getattr(engine, "unused_data", b""):
@@ -151,7 +153,9 @@ def _spool_gzip(
                 if rest:
                     engine = zlib.decompressobj(wbits=31)
         except (zlib.error, gzip.BadGzipFile) as error:
-            note_damage(str(FormatError(path, "gzip member", taken, f"{error}; {written} plain bytes kept")))
+            note_damage(
+                str(FormatError(path, "gzip member", taken, f"{error}; {written} plain bytes kept"))
+            )
             return written
         taken += len(chunk)
     if not engine.eof:

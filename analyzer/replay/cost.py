@@ -37,7 +37,9 @@ def _read(name: str) -> dict[str, Any]:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cost file {name}: {error}") from error
     if raw.get("schema") != SCHEMA:
-        raise UsageError(f"cost file {name}: key 'schema' is {raw.get('schema')!r}; allowed {SCHEMA!r}")
+        raise UsageError(
+            f"cost file {name}: key 'schema' is {raw.get('schema')!r}; allowed {SCHEMA!r}"
+        )
     return raw
 
 

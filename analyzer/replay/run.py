@@ -27,7 +27,9 @@ class Counts:
 class Replay:
     """Runs one placement, bound by bound, over chunks of points."""
 
-    def __init__(self, placement: Placement, most: bool, vcpus: int, cpus: int, reasons: int) -> None:
+    def __init__(
+        self, placement: Placement, most: bool, vcpus: int, cpus: int, reasons: int
+    ) -> None:
         self._table, self._mask = transition_table(placement, most)
         self._cpus = np.zeros((cpus, q.CPU_COLUMNS), np.int64)
         self._cpus[:, q.K_CURRENT] = self._cpus[:, q.K_OWNER] = -1

@@ -3,7 +3,12 @@
 from analyzer.store.reading import Store, find_store, open_store, remember_store
 from analyzer.store.writing import StoreWriter, TableWriter, write_table
 
-__all__ = ["Store", "StoreWriter", "TableWriter", "find_store", "open_store",
+__all__ = [
+    "Store",
+    "StoreWriter",
+    "TableWriter",
+    "find_store",
+    "open_store",
     "remember_store",
     "write_table",
 ]

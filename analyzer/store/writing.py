@@ -113,7 +113,7 @@ class StoreWriter:
     def abandon(self) -> None:
         """Remove what was written aside; for use after a failure."""
         for writer in self._writers.values():
-            writer._writer.close()  # noqa: SLF001
+            writer._writer.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -80,4 +80,6 @@ def arrow_schema(table: Table) -> pa.Schema:
     for column in table.columns:
         metadata = {"meaning": column.meaning, "source": column.source, "unit": column.unit or ""}
         fields.append(pa.field(column.name, arrow_type(column), column.nullable, metadata))
-    return pa.schema(fields, {"table": table.name, "meaning": table.meaning, "sort": table.sort or ""})
+    return pa.schema(
+        fields, {"table": table.name, "meaning": table.meaning, "sort": table.sort or ""}
+    )

@@ -10,9 +10,7 @@ TID = Column("tid", "int32", "kernel thread that was current", "common_pid", nul
 _HEAD = (TS, CPU, TID)
 
 
-def _column(
-    name: str, kind: str, meaning: str, source: str, unit: str | None = None
-) -> Column:
+def _column(name: str, kind: str, meaning: str, source: str, unit: str | None = None) -> Column:
     # What a format cannot carry is null, so every payload column is nullable.
     return Column(name, kind, meaning, source, unit, nullable=True)
 
@@ -102,12 +100,22 @@ INTERRUPT = Table(
     (
         *_HEAD,
         Column("kind", "enum", "vector, irq, softirq, ipi or nmi", "event name"),
-        Column("phase", "enum", "entry, exit, raise, or handler (an NMI handler that ended)", "event name"),
+        Column(
+            "phase",
+            "enum",
+            "entry, exit, raise, or handler (an NMI handler that ended)",
+            "event name",
+        ),
         Column("name", "text", "event name less its phase", "event name"),
         _column("vector", "int64", "vector, irq or softirq number", "vector, irq or vec"),
         _column("text", "text", "name of the interrupt or reason of the IPI", "name, reason"),
         _column("ret", "int64", "handled", "irq_handler_exit.ret, nmi_handler.handled"),
-        _column("handler", "uint64", "handler, as a serial number where pointers are", "nmi_handler.handler"),
+        _column(
+            "handler",
+            "uint64",
+            "handler, as a serial number where pointers are",
+            "nmi_handler.handler",
+        ),
         _column("delta_ns", "int64", "how long an NMI handler took", "nmi_handler.delta_ns", "ns"),
     ),
 )
@@ -119,7 +127,9 @@ FUNCTION_CALL = Table(
         *_HEAD,
         Column("phase", "enum", "queue, entry, exit or ipi", "csd_*, ipi_send_cpu"),
         _column("target_cpu", "int32", "CPU that is asked", "csd_queue_cpu.cpu, ipi_send_cpu.cpu"),
-        _column("func", "uint64", "function, as a serial number where pointers are", "func, callback"),
+        _column(
+            "func", "uint64", "function, as a serial number where pointers are", "func, callback"
+        ),
         _column("csd", "uint64", "call descriptor, likewise", "csd"),
         _column("callsite", "uint64", "caller, likewise", "callsite"),
     ),
@@ -130,7 +140,9 @@ TIMER = Table(
     "high-resolution timers and the stopping of the tick",
     (
         *_HEAD,
-        Column("phase", "enum", "start, cancel, expire_entry, expire_exit or tick_stop", "event name"),
+        Column(
+            "phase", "enum", "start, cancel, expire_entry, expire_exit or tick_stop", "event name"
+        ),
         _column("hrtimer", "uint64", "timer, as a serial number where pointers are", "hrtimer"),
         _column("function", "uint64", "its function, likewise", "function"),
         _column("expires", "int64", "expiry", "expires", "ns"),
@@ -213,7 +225,9 @@ DATA_LOSS = Table(
     "recorded",
     "stretches in which events are missing",
     (
-        Column("ts", "int64", "where the loss begins (`from`); null: before the window", "", "ns", True),
+        Column(
+            "ts", "int64", "where the loss begins (`from`); null: before the window", "", "ns", True
+        ),
         Column("end", "int64", "where the stream is whole again (`to`)", "", "ns", True),
         Column("cpu", "int32", "CPU whose stream it is; null: any", "", None, True),
         Column("cause", "enum", "what tells of the loss", ""),
@@ -227,9 +241,18 @@ EVENT_COUNT = Table(
     "every event name in the file, and those that were asked for",
     (
         Column("name", "string", "event name", "event header, descriptors"),
-        Column("count", "int64", "events in the file; null: asked for and not recorded", "", "events", True),
+        Column(
+            "count",
+            "int64",
+            "events in the file; null: asked for and not recorded",
+            "",
+            "events",
+            True,
+        ),
         Column("table", "string", "table that its rows went to", "", None, True),
-        Column("asked", "bool", "the recorder's configuration names it", "trace config", None, True),
+        Column(
+            "asked", "bool", "the recorder's configuration names it", "trace config", None, True
+        ),
     ),
     sort=None,
 )

@@ -21,9 +21,19 @@ VCPU = Table(
         Column("vcpu_id", "uint32", "KVM's number", "any kvm event that carries it", None, True),
         Column("entries", "int64", "kvm_entry events", "vm_entry", "events"),
         Column("exits", "int64", "kvm_exit events", "vm_exit", "events"),
-        Column("cancelled", "int64", "entries that no exit followed, in whole data", "derived", "events"),
-        Column("lost", "int64", "entries or exits whose partner a data loss took", "derived", "events"),
-        Column("unpaired", "int64", "exits that no entry precedes, in whole data", "derived", "events"),
+        Column(
+            "cancelled",
+            "int64",
+            "entries that no exit followed, in whole data",
+            "derived",
+            "events",
+        ),
+        Column(
+            "lost", "int64", "entries or exits whose partner a data loss took", "derived", "events"
+        ),
+        Column(
+            "unpaired", "int64", "exits that no entry precedes, in whole data", "derived", "events"
+        ),
         Column("implied", "int64", "entries outside any recorded vcpu_load", "derived", "events"),
         Column("guest_ns", "int64", "time in guest mode", "guest_slice", "ns"),
         Column("late_ns", "int64", "kvm_exit's lateness, taken off guest_ns", "guest_slice", "ns"),
@@ -121,7 +131,14 @@ POINT = Table(
     (
         Column("ts", "int64", "time", "derived", "ns"),
         CPU,
-        Column("vcpu", "int32", "row of the vCPU in table vcpu; null: the CPU's own", "derived", None, True),
+        Column(
+            "vcpu",
+            "int32",
+            "row of the vCPU in table vcpu; null: the CPU's own",
+            "derived",
+            None,
+            True,
+        ),
         Column("kind", "uint8", "number in analyzer.timeline.points.Kind", "derived"),
         Column(
             "detail",

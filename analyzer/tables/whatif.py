@@ -10,7 +10,14 @@ _NAME = Column("placement", "string", "name of the placement", "its TOML")
 def _range(name: str, unit: str, meaning: str) -> tuple[Column, Column]:
     # A quantity that the recording's marks can leave as a range: equal where it is exact.
     return (
-        Column(f"{name}_low", "int64", f"{meaning}: the least that the marks allow", "replay", unit, True),
+        Column(
+            f"{name}_low",
+            "int64",
+            f"{meaning}: the least that the marks allow",
+            "replay",
+            unit,
+            True,
+        ),
         Column(f"{name}_high", "int64", f"{meaning}: the most", "replay", unit, True),
     )
 
@@ -63,7 +70,14 @@ PLACEMENT_REASON = Table(
     "entry's load",
     (
         _NAME,
-        Column("reason", "string", "exit reason; null: not recorded, or none came before", "vm_exit", None, True),
+        Column(
+            "reason",
+            "string",
+            "exit reason; null: not recorded, or none came before",
+            "vm_exit",
+            None,
+            True,
+        ),
         Column("exits", "int64", "exits of that reason", "replay", "events"),
         *_range("loads", "swaps", "guest's PMU state put on the CPU"),
         *_range("puts", "swaps", "guest's PMU state taken off"),

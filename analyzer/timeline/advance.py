@@ -80,7 +80,9 @@ def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, fill
 
 
 @numba.njit
-def _own(state, cpus, since, v, c, ts, code, first, second, tag, rules, vcpus, seen, reasons, out, filled):  # type: ignore[no-untyped-def]
+def _own(
+    state, cpus, since, v, c, ts, code, first, second, tag, rules, vcpus, seen, reasons, out, filled
+):  # type: ignore[no-untyped-def]
     # One event of a vCPU's own thread.
     s = state[v]
     last = vcpus[k.V_INSIDE, v] == 0 and ts >= vcpus[k.V_LAST_END, v]
@@ -139,7 +141,9 @@ def advance(  # type: ignore[no-untyped-def]
         if what == k.SWITCH:
             mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
             if here >= 0:
-                f.leave_cpu(state, cpus, since, here, now, mode, f.P_OUT, f.BY_CANCELLED, out, filled)
+                f.leave_cpu(
+                    state, cpus, since, here, now, mode, f.P_OUT, f.BY_CANCELLED, out, filled
+                )
             coming = first[n] + 1
             v = slot[coming] if 0 < coming < slot.size else -1
             if v >= 0:

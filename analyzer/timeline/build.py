@@ -50,7 +50,9 @@ class Timeline:
         """Take the stream of one batch."""
         self.spool.append(stream)
 
-    def tables(self, facts: RecordingFacts, family: Family | None) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def tables(
+        self, facts: RecordingFacts, family: Family | None
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Yield (table, rows) of all timeline tables but vcpu, exit_reason and window."""
         targets = {name: table for name, (_, table) in facts.event_counts.items()}
         kind_tables = [targets.get(name) for name in facts.event_names]
@@ -152,7 +154,9 @@ class Timeline:
         state[:, f.S_MODE_CPU] = -1
         state[:, f.S_ENTRY_TS], state[:, f.S_EXIT_TS] = f.NOT_KNOWN, f.NOT_KNOWN
         first = vcpus[k.V_FIRST]
-        inside = ~np.isin(first, (Code.IOCTL_IN,)) & ~((first == Code.FPU) & (rules[f.R_IOCTL] == 0))
+        inside = ~np.isin(first, (Code.IOCTL_IN,)) & ~(
+            (first == Code.FPU) & (rules[f.R_IOCTL] == 0)
+        )
         state[:, f.S_OUTER] = inside
         state[:, f.S_INNER] = inside & np.isin(first, (Code.ENTRY, Code.EXIT, Code.WAKEUP_IN_KVM))
         state[:, f.S_STARTED] = inside
@@ -182,7 +186,15 @@ class Timeline:
         for v in range(count):
             state[v, f.S_ON] = -1
             if state[v, f.S_MODE_TS] < end:
-                row = (state[v, f.S_MODE_TS], end, state[v, f.S_MODE_CPU], v, state[v, f.S_MODE], 0, 0)
+                row = (
+                    state[v, f.S_MODE_TS],
+                    end,
+                    state[v, f.S_MODE_CPU],
+                    v,
+                    state[v, f.S_MODE],
+                    0,
+                    0,
+                )
                 out[f.O_MODE, filled[f.O_MODE]] = row
                 filled[f.O_MODE] += 1
         yield from self._batches(out, filled, rules, facts)
@@ -280,5 +292,3 @@ class Timeline:
     def close(self) -> None:
         """Remove the spool."""
         self.spool.close()
-
-

@@ -8,7 +8,6 @@ LOOP); one that is on none has no level on, but remembers whether it is inside i
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 from analyzer.timeline import kernels as k
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
@@ -119,7 +118,16 @@ def close_slice(state, v, exit_ts, reason, out, filled):  # type: ignore[no-unty
     if s[S_ENTRY_TS] == NOT_KNOWN:
         return
     _put_row(
-        out, filled, O_GUEST, s[S_ENTRY_TS], s[S_END_TS], s[S_SLICE_CPU], v, s[S_ENDED_BY], exit_ts, reason
+        out,
+        filled,
+        O_GUEST,
+        s[S_ENTRY_TS],
+        s[S_END_TS],
+        s[S_SLICE_CPU],
+        v,
+        s[S_ENDED_BY],
+        exit_ts,
+        reason,
     )
     s[S_ENTRY_TS] = NOT_KNOWN
 
@@ -274,7 +282,9 @@ def on_register(cpus, v, c, ts, code, address, value, rules, out, filled):  # ty
         cpus[c, C_SWAP], cpus[c, C_ENTERED] = 1, 0
         _put_row(out, filled, O_SWAP, ts, c, v, 0, 0, 0, 0)
     elif cpus[c, C_SWAP] == 1 and cpus[c, C_ENTERED] == 2:
-        put = code == k.MSR_WRITE and rules[R_AMD] == 1 and address == k.AMD_GLOBAL_CTL and value == 0
+        put = (
+            code == k.MSR_WRITE and rules[R_AMD] == 1 and address == k.AMD_GLOBAL_CTL and value == 0
+        )
         put |= code == k.MSR_READ and rules[R_INTEL] == 1 and address == k.INTEL_STATUS
         if put:
             cpus[c, C_SWAP], cpus[c, C_ENTERED] = 0, 0

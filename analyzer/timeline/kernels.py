@@ -9,7 +9,6 @@ Arrays of tids are indexed by tid + 1, so that "unknown" (-1) has a place.
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 from analyzer.timeline.marks import KVM_RUN, Code, Property
 
@@ -117,7 +116,9 @@ def learn(at, ts, cpu, tid, code, first, second, slot, born, open_tid, open_host
 
 
 @numba.njit(cache=True)
-def look_ahead(cpu, tid, code, property, first, second, join, joined, next_own, next_edge, tags, found):  # type: ignore[no-untyped-def]
+def look_ahead(
+    cpu, tid, code, property, first, second, join, joined, next_own, next_edge, tags, found
+):  # type: ignore[no-untyped-def]
     """Backward pass over one chunk; state is carried from the chunk behind it.
 
     join, joined: int64[cpus], thread of the next entry on a CPU that only events allowed in a gap
@@ -147,7 +148,7 @@ def look_ahead(cpu, tid, code, property, first, second, join, joined, next_own, 
                 joined[c] = -3 - joined[c]
         elif property[n] & GAP == 0:
             join[c] = -3
-        if k == SWITCH or k == USER_EXIT or k == IOCTL_IN or k >= WINDOW_BEGIN and k != NMI_IN:
+        if k == SWITCH or k == USER_EXIT or k == IOCTL_IN or (k >= WINDOW_BEGIN and k != NMI_IN):
             join[c], joined[c] = -2, -2
         decides = k == ENTRY or k == EXIT or k == SWITCH or k == USER_EXIT or k == FPU
         if decides or k == IOCTL_OUT:

@@ -78,9 +78,7 @@ class KindCodes:
     property: np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def codes_of_names(
-    names: list[str], tables: list[str | None], family: Family | None
-) -> KindCodes:
+def codes_of_names(names: list[str], tables: list[str | None], family: Family | None) -> KindCodes:
     """Return codes and properties of kinds by their event names and tables.
 
     Without a known family no event may stand in a gap or on the way in: every gap breaks a loop.

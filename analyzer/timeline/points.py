@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["Kind", "Level", "REASON_SHIFT"]
+__all__ = ["REASON_SHIFT", "Kind", "Level"]
 
 
 class Kind(IntEnum):

@@ -63,10 +63,11 @@ class Spool:
             made.append((window.ts, Code.WINDOW_BEGIN, window.cpu, running + 1))
             made.append((window.end, Code.WINDOW_END, window.cpu, 0))
             for loss in facts.losses:
-                inside = loss.cpu == window.cpu and loss.ts is not None and loss.end is not None
-                if inside and window.ts <= loss.ts and loss.end <= window.end and loss.end > window.ts:  # type: ignore[operator]
-                    made.append((loss.ts, Code.LOSS_BEGIN, window.cpu, 0))  # type: ignore[arg-type]
-                    made.append((loss.end, Code.LOSS_END, window.cpu, 0))  # type: ignore[arg-type]
+                if loss.cpu != window.cpu or loss.ts is None or loss.end is None:
+                    continue
+                if window.ts < loss.end <= window.end and window.ts <= loss.ts:
+                    made.append((loss.ts, Code.LOSS_BEGIN, window.cpu, 0))
+                    made.append((loss.end, Code.LOSS_END, window.cpu, 0))
         own = np.zeros(len(made), STREAM_DTYPE)
         for row, (ts, code, cpu, first) in enumerate(made):
             own[row] = (ts, first, 0, -1, cpu, -int(code))

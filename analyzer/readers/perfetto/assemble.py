@@ -87,7 +87,9 @@ class Assembler:
         """Return int32[kinds], the table that rows of each kind go to."""
         return np.array([self.number_of_table[k.target.table] for k in self.kinds], np.int32)
 
-    def build(self, number: int, data: Rows, rows: Array, first: Array, second: Array) -> pa.RecordBatch:
+    def build(
+        self, number: int, data: Rows, rows: Array, first: Array, second: Array
+    ) -> pa.RecordBatch:
         """Return one table's record batch; fill `first` and `second` (int64, by row of data)."""
         plan = self.plans[number]
         of_row = data.kind[rows]
@@ -138,7 +140,9 @@ class Assembler:
         if "compact" in forms or "legacy" in forms:
             form = np.array(forms)[group]
             for name in ("compact", "legacy", "typed"):
-                chosen = (form == name) if name != "typed" else ~np.isin(form, ("compact", "legacy"))
+                chosen = (
+                    (form == name) if name != "typed" else ~np.isin(form, ("compact", "legacy"))
+                )
                 at = np.flatnonzero(chosen)
                 if at.size == 0:
                     continue
@@ -244,7 +248,10 @@ class Assembler:
         plan = self.plans[self.number_of_table[name]]
         if name == "pmu_access":
             op = np.array(
-                [("read", "write", "rdpmc").index(self.kinds[k].target.constants["op"]) for k in kinds],
+                [
+                    ("read", "write", "rdpmc").index(self.kinds[k].target.constants["op"])
+                    for k in kinds
+                ],
                 np.int8,
             )[group]
             columns.update(register_columns(op, values[plan.slot_of["address"]]))
@@ -264,7 +271,10 @@ class Assembler:
                 columns["phase"] = enum_column(data.origin[rows], ("enter", "return", "instant"))
         if POINTER_COLUMNS & set(plan.slots):
             self.pointers += int(
-                sum(np.count_nonzero(sizes[plan.slot_of[c]] >= 0) for c in POINTER_COLUMNS & set(plan.slots))
+                sum(
+                    np.count_nonzero(sizes[plan.slot_of[c]] >= 0)
+                    for c in POINTER_COLUMNS & set(plan.slots)
+                )
             )
         if "vcpu_id" in plan.slot_of:
             self._vcpu_evidence(plan, data, rows, kinds, group, values, sizes)
@@ -276,9 +286,7 @@ class Assembler:
         slot = plan.slot_of["vcpu_id"]
         # vgic_update_irq_pending names the vCPU that is interrupted, from any thread
         # (linux:arch/arm64/kvm/vgic/trace.h): no evidence of whose thread it is.
-        own = np.array(
-            [self.kinds[k].name.startswith("kvm_") for k in kinds]
-        )[group]
+        own = np.array([self.kinds[k].name.startswith("kvm_") for k in kinds])[group]
         at = np.flatnonzero((sizes[slot] >= 0) & own)
         if at.size == 0:
             return

@@ -135,7 +135,18 @@ class Pieces:
         tid, kind, size = (np.empty(count, np.int32) for _ in range(3))
         bad = np.zeros(chosen.size, np.int64)
         walk_events(
-            buf, begins, ends, event_rows, self.numbers, self.kinds.lut, ts, tid, kind, off, size, bad
+            buf,
+            begins,
+            ends,
+            event_rows,
+            self.numbers,
+            self.kinds.lut,
+            ts,
+            tid,
+            kind,
+            off,
+            size,
+            bad,
         )
         self._report(bad, begins, index)
         switch_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(switches)))
@@ -212,7 +223,10 @@ class Pieces:
             room = int(needed)
         codes = self.text.codes_of_bytes(buf, found[0, :needed], found[1, :needed])
         comm = np.full(n_switch + n_waking, -1, np.int32)
-        for rows, index, start in ((switch_rows, switches[4], 0), (waking_rows, wakings[4], n_switch)):
+        for rows, index, start in (
+            (switch_rows, switches[4], 0),
+            (waking_rows, wakings[4], n_switch),
+        ):
             owner = np.repeat(np.arange(begins.size), np.diff(rows))
             at = name_rows[owner] + index
             good = (index >= 0) & (at < name_rows[owner + 1])

@@ -94,14 +94,21 @@ class _Indexer:
         self.zstd = names.field_number(packet, "zstd_compressed_packets")
         self.field_names = {found.number: found.name for found in packet.fields}
         self.rank = np.ones(1024, np.uint8)
-        for name in ("interned_data", "trace_packet_defaults", "synchronization_marker", "trace_uuid"):
+        for name in (
+            "interned_data",
+            "trace_packet_defaults",
+            "synchronization_marker",
+            "trace_uuid",
+        ):
             self.rank[names.field_number(packet, name)] = 0
         for name in READ_FIELDS:
             self.rank[names.field_number(packet, name)] = 2
         for number in (self.ftrace, self.deflate, self.zstd):
             if number >= 0:
                 self.rank[number] = 3
-        self.index = TraceIndex(path, size, Bundles(np.zeros((0, ROWS), np.int64), []), names.EventKinds())
+        self.index = TraceIndex(
+            path, size, Bundles(np.zeros((0, ROWS), np.int64), []), names.EventKinds()
+        )
         self.rows: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         self.unread = np.zeros(1024, np.int64)
         self.sequences: set[int] = set()
@@ -117,9 +124,7 @@ class _Indexer:
         """Index the whole packets in buf, whose first byte is at `base`; return bytes taken."""
         pos = 0
         while pos < buf.size:
-            count, stop = layout.scan_packets(
-                buf, pos, buf.size, self.numbers, self.rank, self.out
-            )
+            count, stop = layout.scan_packets(buf, pos, buf.size, self.numbers, self.rank, self.out)
             for row in np.flatnonzero(
                 (self.rank[np.minimum(self.out[layout.P_FIELD, :count], 1023)] >= 2)
                 | (self.out[layout.P_LENGTH, :count] < 0)
@@ -141,7 +146,9 @@ class _Indexer:
         sequence = int(packet[layout.P_SEQUENCE])
         if packet[layout.P_LENGTH] < 0:
             self.damaged(
-                "damaged_event", "TracePacket", base + offset,
+                "damaged_event",
+                "TracePacket",
+                base + offset,
                 "a field is longer than its packet allows; the packet is left out",
             )
             return
@@ -198,7 +205,13 @@ class _Indexer:
         self.rows.append(row)
 
     def container(
-        self, buf: np.ndarray[Any, Any], base: int, container: int, begin: int, length: int, zstd: bool
+        self,
+        buf: np.ndarray[Any, Any],
+        base: int,
+        container: int,
+        begin: int,
+        length: int,
+        zstd: bool,
     ) -> None:
         structure = "zstd_compressed_packets" if zstd else "compressed_packets"
         if container >= 0:

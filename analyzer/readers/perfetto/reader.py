@@ -69,7 +69,9 @@ class PerfettoRecording:
         assert index is not None
         if not len(index.bundles.rows) and not index.packets:
             problem = index.damage[0] if index.damage else f"none in {size} bytes"
-            raise FormatError(self.path, "Trace", 0, f"no whole packet that we can read ({problem})")
+            raise FormatError(
+                self.path, "Trace", 0, f"no whole packet that we can read ({problem})"
+            )
         self.facts.damage += index.damage
         small = read_small_packets(index.packets, self.facts, self.trouble)
         rows = self._of_machine(index)
@@ -83,7 +85,14 @@ class PerfettoRecording:
         ]
         assembler = Assembler(index.kinds.kinds, legacy_numbers()[1])
         pieces = Pieces(
-            self._fd, index.bundles, chosen, offsets, index.kinds, assembler.text, self.trouble, self.path
+            self._fd,
+            index.bundles,
+            chosen,
+            offsets,
+            index.kinds,
+            assembler.text,
+            self.trouble,
+            self.path,
         )
         merger = _Merger(index.kinds, assembler, pieces, rows, chosen)
         for data, order, bundle in pieces:
@@ -206,8 +215,17 @@ class _Merger:
         role = role_of_kind[np.maximum(data.kind, 0)]
         self.contradictions += int(
             rebuild_threads(
-                order, data.cpu, role, self._next_pids(data, role), bundle, data.tid, data.origin,
-                self.lost, self.switched_to, self.seen, self.fresh,
+                order,
+                data.cpu,
+                role,
+                self._next_pids(data, role),
+                bundle,
+                data.tid,
+                data.origin,
+                self.lost,
+                self.switched_to,
+                self.seen,
+                self.fresh,
             )  # fmt: skip
         )
         switches = data.kind[order] == self.kinds.compact_switch
@@ -257,7 +275,13 @@ class _Merger:
             slots[0, field] = 0
             values, sizes = np.zeros((1, at.size), np.int64), np.empty((1, at.size), np.int32)
             payload_fields(
-                data.buf, data.off[at], data.size[at], np.zeros(at.size, np.int32), slots, values, sizes
+                data.buf,
+                data.off[at],
+                data.size[at],
+                np.zeros(at.size, np.int32),
+                slots,
+                values,
+                sizes,
             )
             found[at] = values[0]
         return found

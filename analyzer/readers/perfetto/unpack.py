@@ -29,7 +29,9 @@ def unzstd(raw: bytes) -> bytes:
     import zstandard
 
     try:
-        with zstandard.ZstdDecompressor(max_window_size=UNPACKED_LIMIT).stream_reader(raw) as reader:
+        with zstandard.ZstdDecompressor(max_window_size=UNPACKED_LIMIT).stream_reader(
+            raw
+        ) as reader:
             plain = reader.read(UNPACKED_LIMIT + 1)
     except zstandard.ZstdError as error:
         raise ValueError(f"zstd: {error}") from error

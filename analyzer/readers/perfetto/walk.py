@@ -121,7 +121,17 @@ def _packed(buf, pos, end, out, at, room, delta):  # type: ignore[no-untyped-def
     cache=True,
 )
 def walk_compact(  # type: ignore[no-untyped-def]
-    buf, begins, ends, switch_rows, waking_rows, numbers, columns, switches, wakings, names, name_rows
+    buf,
+    begins,
+    ends,
+    switch_rows,
+    waking_rows,
+    numbers,
+    columns,
+    switches,
+    wakings,
+    names,
+    name_rows,
 ):
     """Decode the compact_sched of several bundles.
 
