@@ -87,7 +87,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(
         "overrun_events",
         "loss",
-        "events overwritten or dropped in the kernel's buffer between the recorder's two statistics",
+        "events that the kernel's buffer lost between the recorder's two statistics",
         "FtraceStats.cpu_stats overrun, commit_overrun, dropped_events",
         "raise buffer_size_kb of the recorder",
     ),

@@ -6,6 +6,7 @@ fixtures/make_golden.py shares nothing with the analyzer; fixtures/README.md def
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_modes_tile_every_vcpus_time(case: tuple[Store, dict[str, Any]]) -> None
         mine = sorted((m["ts"], m["end"]) for m in modes if m["vcpu"] == vcpu["vcpu"])
         assert mine[0][0] == begin
         assert mine[-1][1] == end
-        assert all(a[1] == b[0] for a, b in zip(mine, mine[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(mine))
 
 
 def test_blind_time_does_not_fall_from_exit_to_sched(case: tuple[Store, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Which commands are there? Parsing and exit codes; the work is pipeline's, the drawing render's."""
+"""Which commands are there? Parsing and exit codes; pipeline works and render draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far is it? A bar on a terminal, silence elsewhere; and a word before the first compilation."""
+"""How far is it? A bar on a terminal, silence elsewhere, a word before the first compilation."""
 
 from __future__ import annotations
 

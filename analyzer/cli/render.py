@@ -64,8 +64,8 @@ def _head(console: Console, store: str, recording: dict[str, Any]) -> None:
     console.print(
         Text(
             f"{recording['events']} events, {recording['cpus']} CPUs, {recording['vcpus']} vCPUs, "
-            f"{_ms(recording['duration_ns'])} ms recorded, {_ms(recording['comparable_ns'])} ms on all "
-            f"CPUs, lost: {'some, number unknown' if lost is None else lost}"
+            f"{_ms(recording['duration_ns'])} ms recorded, {_ms(recording['comparable_ns'])} ms on "
+            f"all CPUs, lost: {'some, number unknown' if lost is None else lost}"
         )
     )
 
@@ -135,8 +135,8 @@ def _truth(console: Console, truth: dict[str, Any] | None) -> None:
     predicted = _range(truth["predicted_loads_low"], truth["predicted_loads_high"])
     console.print(
         Text(
-            f"the kernel's own swaps: {truth['recorded_loads']} loads, {truth['recorded_puts']} puts "
-            f"recorded; loop predicted without looking at registers: {predicted} loads; "
+            f"the kernel's own swaps: {truth['recorded_loads']} loads, {truth['recorded_puts']} "
+            f"puts recorded; loop predicted without looking at registers: {predicted} loads; "
             f"{truth['differences']} differences"
         )
     )

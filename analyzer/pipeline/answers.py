@@ -38,7 +38,7 @@ def info_of(store: Store) -> dict[str, Any]:
                 "inside_at_end": row["inside_at_end"],
             }
             for row in vcpus
-        ],  # fmt: skip
+        ],
         "data_loss": [
             {
                 "from": r["ts"],

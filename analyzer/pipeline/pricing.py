@@ -1,4 +1,4 @@
-"""What do counted swaps cost on this recording's machine? An interval, and its share of guest time."""
+"""What do counted swaps cost on this machine? An interval, and its share of guest time."""
 
 from __future__ import annotations
 

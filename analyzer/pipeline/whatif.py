@@ -28,21 +28,21 @@ POINTS = 1024 * 1024
 COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
 BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
 ASSUMPTIONS = {
-    "guest-pmu-state": "typical prices a guest whose PMU is idle, low too; high one that uses all of it",
+    "guest-pmu-state": "low and typical price an idle guest PMU; high one that is used fully",
     "priced-not-measured": "swap times come from a cost file; nothing of them was measured here",
     "guest-work-fixed": "guest work and exits are held as recorded under every placement",
-    "loop-range": "no mark of the inner loop is recorded: `loop` lies between joining every gap that "
-    "its events allow and swapping at every exit",
+    "loop-range": "no mark of the inner loop is recorded: `loop` lies between joining every "
+    "gap that its events allow and swapping at every exit",
     "loop-marks": "inner loops are told by the DEBUGCTL read (MSR 1d9) that precedes each",
-    "vcpu-marks": "switches between the marks just outside vcpu_load..vcpu_put (KVM_RUN's ioctl) and "
-    "those just inside (kvm_fpu, kvm_timer) can be on either side",
-    "vcpu-one-mark": "only one kind of mark of vcpu_load..vcpu_put is recorded: switches beside it are "
-    "not seen",
-    "hidden-reentries": "the hypervisor re-enters the guest by itself: `exit` swaps at least as often",
+    "vcpu-marks": "a switch between the marks just outside vcpu_load..vcpu_put (KVM_RUN's "
+    "ioctl) and those just inside (kvm_fpu, kvm_timer) can be on either side",
+    "vcpu-one-mark": "only one kind of mark of vcpu_load..vcpu_put is recorded: a switch "
+    "beside it is not seen",
+    "hidden-reentries": "the hypervisor re-enters by itself: `exit` swaps at least as often",
     "midpoint": "typical overhead takes the middle of a range of swaps",
     "vendor-unknown": "no vendor is known: the interval is the hull of both vendors' costs",
-    "real-machine": "nothing tells whether the machine was emulated; percentages take it for real",
-    "off-architecture": "this architecture has no such swap today: the price is a what-if of its own",
+    "real-machine": "nothing tells whether the machine was emulated: percentages take it for real",
+    "off-architecture": "this architecture has no such swap today: its price is a what-if too",
 }
 
 
@@ -62,7 +62,7 @@ def choose_placements(names: list[str]) -> list[Placement]:
 def whatif(
     store: Store, names: list[str], cost: str | None = None, emulated: bool | None = None
 ) -> dict[str, Any]:
-    """Return the answer of design.md section 10 for those placements; result tables go to the store.
+    """Return the answer of design.md section 10; result tables go to the store.
 
     MissingEvents where the recording has no vCPU.
     """

@@ -1,4 +1,4 @@
-"""Which PMU register is an address of the msr events? Columns of pmu_access out of the catalogue."""
+"""Which PMU register is an address of the msr events? Columns out of the catalogue."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def seekable_path(path: str, note_damage: Callable[[str], None]) -> Iterator[str
             head = _head(source)
         except OSError as error:
             raise InputError(path, "file", None, error.strerror or str(error)) from error
-        wrapped = head.startswith(ZSTD_MAGIC) or head.startswith(GZIP_MAGIC)
+        wrapped = head.startswith((ZSTD_MAGIC, GZIP_MAGIC))
         if stat.S_ISREG(mode) and not wrapped:
             yield path
             return

@@ -41,8 +41,8 @@ class Replay:
     def feed(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
         """Take points (int64[n] each) that follow all before; vcpu -1 where there is none."""
         replay(
-            ts, cpu, vcpu, kind, detail, self._table, self._mask, self._cpus, self._count, self._held,
-            self._reason_of, self._reasons,
+            ts, cpu, vcpu, kind, detail, self._table, self._mask, self._cpus, self._count,
+            self._held, self._reason_of, self._reasons,
         )  # fmt: skip
 
     def counts(self) -> Counts:

@@ -80,9 +80,9 @@ def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, fill
 
 
 @numba.njit
-def _own(
+def _own(  # type: ignore[no-untyped-def]
     state, cpus, since, v, c, ts, code, first, second, tag, rules, vcpus, seen, reasons, out, filled
-):  # type: ignore[no-untyped-def]
+):
     # One event of a vCPU's own thread.
     s = state[v]
     last = vcpus[k.V_INSIDE, v] == 0 and ts >= vcpus[k.V_LAST_END, v]

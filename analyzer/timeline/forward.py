@@ -19,7 +19,8 @@ P_STATE, P_IN, P_RUN, P_LOAD, P_ENTRY = (
     int(Kind.STATE), int(Kind.SWITCH_IN), int(Kind.RUN_ENTER), int(Kind.VCPU_LOAD), int(Kind.ENTRY)
 )  # fmt: skip
 P_END, P_EXIT, P_PUT, P_RUN_EXIT, P_OUT = (
-    int(Kind.GUEST_END), int(Kind.EXIT), int(Kind.VCPU_PUT), int(Kind.RUN_EXIT), int(Kind.SWITCH_OUT)
+    int(Kind.GUEST_END), int(Kind.EXIT), int(Kind.VCPU_PUT), int(Kind.RUN_EXIT),
+    int(Kind.SWITCH_OUT),
 )  # fmt: skip
 P_LOST, P_IRQ_IN, P_IRQ_OUT = int(Kind.LOST), int(Kind.IRQ_IN), int(Kind.IRQ_OUT)
 SHIFT = REASON_SHIFT

@@ -116,9 +116,9 @@ def learn(at, ts, cpu, tid, code, first, second, slot, born, open_tid, open_host
 
 
 @numba.njit(cache=True)
-def look_ahead(
+def look_ahead(  # type: ignore[no-untyped-def]
     cpu, tid, code, property, first, second, join, joined, next_own, next_edge, tags, found
-):  # type: ignore[no-untyped-def]
+):
     """Backward pass over one chunk; state is carried from the chunk behind it.
 
     join, joined: int64[cpus], thread of the next entry on a CPU that only events allowed in a gap

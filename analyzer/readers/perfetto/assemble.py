@@ -71,7 +71,7 @@ class Assembler:
         self.fields_missing = 0
         self.pointers = 0
         self.vcpu_ids: dict[tuple[int, int], int] = {}
-        self.comm_of: dict[int, int] = {}
+        self.comm_of: dict[int, tuple[int, int]] = {}
         targets = {target.table for target in EVENTS.values()} | {"other_event", "function_span"}
         self.tables = sorted(targets)
         self.number_of_table = {name: n for n, name in enumerate(self.tables)}
@@ -217,10 +217,12 @@ class Assembler:
             codes[compact] = data.comm[data.off[rows[compact]]]
             pid = plan.slot_of["next_pid" if plan.table.name == "sched_switch" else "pid"]
             known = (codes >= 0) & (sizes[pid] >= 0)
-            # The last name of each thread: a later row overwrites an earlier one.
+            # The last name of each thread, by time: switches and wake-ups are read apart.
             tids, last = np.unique(values[pid, known][::-1], return_index=True)
-            for tid, code in zip(tids.tolist(), codes[known][::-1][last].tolist(), strict=True):
-                self.comm_of[tid] = code
+            times, named = data.ts[rows[known]][::-1][last], codes[known][::-1][last]
+            for tid, ts, code in zip(tids.tolist(), times.tolist(), named.tolist(), strict=True):
+                if ts >= self.comm_of.get(tid, (ts, code))[0]:
+                    self.comm_of[tid] = (ts, code)
         columns[plan.slots[slot]] = text_column(codes, self.text.names)
 
     def _stream_fields(

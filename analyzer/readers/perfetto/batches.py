@@ -239,8 +239,8 @@ class Pieces:
         for b in np.flatnonzero(bad):
             inside = int(bad[b]) - 1 - int(begins[b])
             line = (
-                f"{self.path}: FtraceEvent in the bundle at offset {int(index[b, X_OFFSET]):#x}: byte "
-                f"{inside} of {int(index[b, X_LENGTH])}: its length goes past the bundle's end"
+                f"{self.path}: FtraceEvent in the bundle at offset {int(index[b, X_OFFSET]):#x}: "
+                f"byte {inside} of {int(index[b, X_LENGTH])}: its length goes past the bundle's end"
             )
             self.trouble.add("damaged_event", 1, line)
             self.damage.append(line)
@@ -341,11 +341,14 @@ def _join(
     shift = old.compact.shape[1]
     new.off[(new.kind >= 0) & (new.kind <= LAST_COMPACT_KIND)] += shift
     both = Rows(
-        new.buf,
-        *(
-            np.concatenate((getattr(old, name), getattr(new, name)))
-            for name in ("ts", "cpu", "tid", "kind", "off", "size", "origin")
-        ),
+        buf=new.buf,
+        ts=np.concatenate((old.ts, new.ts)),
+        cpu=np.concatenate((old.cpu, new.cpu)),
+        tid=np.concatenate((old.tid, new.tid)),
+        kind=np.concatenate((old.kind, new.kind)),
+        off=np.concatenate((old.off, new.off)),
+        size=np.concatenate((old.size, new.size)),
+        origin=np.concatenate((old.origin, new.origin)),
         compact=np.concatenate((old.compact, new.compact), axis=1),
         comm=np.concatenate((old.comm, new.comm)),
     )

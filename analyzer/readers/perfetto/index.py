@@ -69,7 +69,7 @@ def read_bytes(fd: int, offset: int, length: int) -> np.ndarray[Any, np.dtype[np
     buf = np.empty(length, np.uint8)
     done = 0
     while done < length:
-        got = os.preadv(fd, [buf[done:]], offset + done)
+        got = os.preadv(fd, [buf.data[done:]], offset + done)
         if got == 0:
             break
         done += got

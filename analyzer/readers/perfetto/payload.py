@@ -11,7 +11,8 @@ ABSENT_FIELD = np.int32(-1)
 
 
 @numba.njit(
-    "void(uint8[::1], int64[::1], int32[::1], int32[::1], int16[:, ::1], int64[:, ::1], int32[:, ::1])",
+    "void(uint8[::1], int64[::1], int32[::1], int32[::1], int16[:, ::1], int64[:, ::1], "
+    "int32[:, ::1])",
     cache=True,
 )
 def payload_fields(buf, off, size, group, slots, values, sizes):  # type: ignore[no-untyped-def]
@@ -63,7 +64,8 @@ def payload_fields(buf, off, size, group, slots, values, sizes):  # type: ignore
 
 
 @numba.njit(
-    "void(uint8[::1], int64[::1], int32[::1], uint8[::1], int64[::1], int64[::1], int64[:, ::1], int32[:, ::1])",
+    "void(uint8[::1], int64[::1], int32[::1], uint8[::1], int64[::1], int64[::1], "
+    "int64[:, ::1], int32[:, ::1])",
     cache=True,
 )
 def legacy_fields(buf, off, size, names, name_ends, numbers, values, sizes):  # type: ignore[no-untyped-def]

@@ -163,7 +163,7 @@ class PerfettoRecording:
             before = facts.event_counts.get(kind.name, (0, None))[0]
             facts.event_counts[kind.name] = (before + int(merger.counts[number]), kind.target.table)
         facts.reasons = assembler.reasons.names
-        for tid, code in assembler.comm_of.items():
+        for tid, (_, code) in assembler.comm_of.items():
             known = small.names.get(tid)
             name = assembler.text.names[code]
             small.names[tid] = ThreadName(
@@ -226,7 +226,7 @@ class _Merger:
                 self.switched_to,
                 self.seen,
                 self.fresh,
-            )  # fmt: skip
+            )
         )
         switches = data.kind[order] == self.kinds.compact_switch
         self.unknown_threads += int(np.count_nonzero(data.tid[order[switches]] < 0))
