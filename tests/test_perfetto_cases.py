@@ -264,7 +264,6 @@ def test_cut_compressed_packet_is_left_out_and_reported(tmp_path: Path) -> None:
     assert store.manifest["trouble"]["compressed_packet_damaged"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="reader.py: rows of kind -1 are taken for switches")
 def test_damaged_event_leaves_out_the_rest_of_its_bundle(tmp_path: Path) -> None:
     body = w.bundle(0, [(200, 7, "kvm_fpu", {"load": 1})]) + w.blob(2, b"\x08\xff")
     store = load(tmp_path, [fpu(0, 100), w.packet(ftrace=body), fpu(0, 300)])

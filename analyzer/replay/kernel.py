@@ -45,6 +45,15 @@ def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
         count[owner, N_USER] += dt
 
 
+@numba.njit
+def _settle(held, reason_of, reasons, v):  # type: ignore[no-untyped-def]
+    # What followed an exit goes to its reason.
+    for q in range(4):
+        reasons[reason_of[v], q] += held[v, q]
+        held[v, q] = 0
+    reason_of[v] = 0
+
+
 @numba.njit(
     "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int8[:, ::1], int64, "
     "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], int64[:, ::1])",
@@ -64,6 +73,8 @@ def replay(ts, cpu, vcpu, kind, detail, table, mask, cpus, count, held, reason_o
         k[K_LAST] = ts[n]
         if what == STATE:
             if v >= 0:
+                if held[v, Q_EXITS] > 0 and levels & GUEST:
+                    _settle(held, reason_of, reasons, v)  # its entry is in the loss
                 k[K_CURRENT] = v
                 k[K_LEVELS] |= levels
                 if levels & mask and k[K_OWNER] != v:
@@ -77,13 +88,12 @@ def replay(ts, cpu, vcpu, kind, detail, table, mask, cpus, count, held, reason_o
                 count[v, N_LOADS] += 1
                 held[v, Q_LOADS] += 1
             if what == ENTRY:
-                for q in range(4):
-                    reasons[reason_of[v], q] += held[v, q]
-                    held[v, q] = 0
-                reason_of[v] = 0
+                _settle(held, reason_of, reasons, v)
         elif what <= SWITCH_OUT:
             k[K_LEVELS] &= ~levels
             if what == EXIT:
+                if held[v, Q_EXITS] > 0:
+                    _settle(held, reason_of, reasons, v)
                 reason_of[v] = detail[n] >> SHIFT
                 held[v, Q_EXITS] += 1
             if table[what, levels] == 2 and k[K_OWNER] == v:

@@ -212,7 +212,8 @@ class Timeline:
         columns = {
             "entries": f.S_ENTRIES, "exits": f.S_EXITS, "cancelled": f.S_CANCELLED,
             "lost": f.S_LOST, "unpaired": f.S_UNPAIRED, "implied": f.S_IMPLIED,
-            "guest_ns": f.S_GUEST, "late_ns": f.S_LATE, "on_cpu_ns": f.S_ON_CPU, "migrations": f.S_MIGRATIONS,
+            "guest_ns": f.S_GUEST, "late_ns": f.S_LATE, "on_cpu_ns": f.S_ON_CPU,
+            "migrations": f.S_MIGRATIONS,
         }  # fmt: skip
         for v in range(vcpus.shape[1]):
             tid = int(vcpus[k.V_TID, v])

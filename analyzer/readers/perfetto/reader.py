@@ -212,7 +212,8 @@ class _Merger:
         for number, kind in enumerate(kinds):
             if kind.name == "sched_switch" and kind.form != "compact":
                 role_of_kind[number] = 1
-        role = role_of_kind[np.maximum(data.kind, 0)]
+        # Rows of a damaged bundle that could not be decoded have no kind and play no role.
+        role = np.where(data.kind >= 0, role_of_kind[np.maximum(data.kind, 0)], np.int8(0))
         self.contradictions += int(
             rebuild_threads(
                 order,
