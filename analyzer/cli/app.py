@@ -128,7 +128,8 @@ def whatif_command(
 def main() -> None:
     """Run the command line; every refusal is one line on stderr and an exit code."""
     try:
-        app(standalone_mode=False, prog_name="analyzer")
+        # Without standalone mode typer.Exit comes back as a number.
+        sys.exit(app(standalone_mode=False, prog_name="analyzer") or 0)
     except VpmuError as error:
         print(f"analyzer: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

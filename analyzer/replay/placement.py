@@ -66,8 +66,10 @@ def load_placement(text: str, origin: str) -> Placement:
     if raw["schema"] != SCHEMA:
         raise UsageError(f"{origin}: key 'schema' is {raw['schema']!r}; allowed: {SCHEMA!r}")
     for key, words in (("load", LOAD_WORDS), ("put", PUT_WORDS)):
+        if not raw[key]:
+            raise UsageError(f"{origin}: key {key!r} is empty; allowed: {', '.join(words)}")
         for word in raw[key]:
-            if word not in words:
+            if not isinstance(word, str) or word not in words:
                 raise UsageError(f"{origin}: key {key!r} has {word!r}; allowed: {', '.join(words)}")
     return Placement(
         raw["name"], raw["boundary"], raw["title"], raw["proposed_by"], raw["hardware"],

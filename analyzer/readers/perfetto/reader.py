@@ -31,6 +31,7 @@ from analyzer.readers.perfetto.payload import payload_fields
 from analyzer.readers.recording import (
     STREAM_DTYPE,
     Batch,
+    Loss,
     ReaderDescriptor,
     ReadOptions,
     RecordingFacts,
@@ -157,6 +158,8 @@ class PerfettoRecording:
         )
         if facts.damage:
             facts.lost_events = None
+            end = max((window.end for window in facts.windows), default=None)
+            facts.losses.append(Loss(end, None, None, "damaged_file", None))
         facts.event_names = [kind.name for kind in index.kinds.kinds]
         for number in np.flatnonzero(merger.counts).tolist():
             kind = index.kinds.kinds[number]
