@@ -12,8 +12,9 @@ WHATIF_FOLDER = "whatif"
 SCHEMA = "vpmu-analyzer/store/1"
 # Goes up whenever the same recording would give other tables; part of every what-if's name.
 DATA_VERSION = 1
-# design.md section 4 allows 1 Mi rows a group; a quarter of it keeps the writer's buffers small.
-GROUP_ROWS = 256 * 1024
+# design.md section 4 allows 1 Mi rows a group; an eighth of it keeps the writers' buffers small,
+# of which every table has one.
+GROUP_ROWS = 128 * 1024
 
 
 def parquet_options(table: Table) -> dict[str, Any]:

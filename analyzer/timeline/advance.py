@@ -9,7 +9,7 @@ from analyzer.timeline import kernels as k
 
 
 @numba.njit
-def _interrupts(cpus, state, c, v, ts, code, out, filled):  # type: ignore[no-untyped-def]
+def _interrupts(cpus, c, v, ts, code, out, filled):  # type: ignore[no-untyped-def]
     # Interrupts, softirqs and NMIs nest; only the outermost edge is of interest.
     nest = cpus[c, f.C_NEST]
     if code == k.IRQ_IN or code == k.NMI_IN:
@@ -23,6 +23,22 @@ def _interrupts(cpus, state, c, v, ts, code, out, filled):  # type: ignore[no-un
         cpus[c, f.C_NEST] = 0 if over else nest - 1
         if cpus[c, f.C_NEST] == 0 and v >= 0:
             f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_IRQ_OUT, 0, 0, 0)
+
+
+@numba.njit
+def _matters(code, first):  # type: ignore[no-untyped-def]
+    # Most events say nothing about their own thread's vCPU; calls cost more than this test.
+    if code == k.MSR_READ:
+        return first == k.INTEL_STATUS
+    if code == k.MSR_WRITE:
+        return first == k.AMD_STATUS_SET or first == k.LVTPC or first == k.AMD_GLOBAL_CTL
+    return not (
+        code == k.OTHER
+        or code == k.IRQ_IN
+        or code == k.IRQ_OUT
+        or code == k.NMI
+        or code == k.NMI_IN
+    )
 
 
 @numba.njit
@@ -136,7 +152,8 @@ def advance(  # type: ignore[no-untyped-def]
                 f.end_guest(state, since, here, now, f.BY_NMI, rules[f.R_LATE] == 0, out, filled)
             elif rules[f.R_LATE] == 1 and property[n] & k.WAY_IN == 0:
                 f.end_guest(state, since, here, now, f.BY_HOST, False, out, filled)
-        _interrupts(cpus, state, c, here, now, what, out, filled)
+        if cpus[c, f.C_NEST] > 0 or what == k.IRQ_IN or what == k.NMI_IN:
+            _interrupts(cpus, c, here, now, what, out, filled)
         v = slot[t] if 0 <= t < slot.size else -1
         if what == k.SWITCH:
             mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
@@ -150,7 +167,7 @@ def advance(  # type: ignore[no-untyped-def]
                 live = _live(state, vcpus, v, now)
                 f.enter_cpu(state, cpus, since, v, c, now, f.P_IN, rules, live, out, filled)
             v = -1
-        elif v >= 0 and what != k.NMI_IN and what != k.NMI:
+        elif v >= 0 and _matters(what, first[n]):
             if state[v, f.S_ON] < 0 and k.is_evidence(what, first[n]):
                 _meet(state, cpus, since, v, c, now, what, first[n], rules, vcpus, out, filled)
             if state[v, f.S_ON] == c:

@@ -61,9 +61,9 @@ class Timeline:
         if self.spool.chunks == 0:
             return
         vcpus, found, slot, wait = self._learn(codes)
-        tags, gaps = self._look_ahead(codes)
+        gaps = self._look_ahead(codes)
         rules = self._rules(found, gaps, family)
-        yield from self._advance(codes, tags, rules, vcpus, slot, wait, facts)
+        yield from self._advance(codes, rules, vcpus, slot, wait, facts)
 
     def _learn(self, codes: KindCodes) -> tuple[Array, Array, Array, Array]:
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
@@ -95,21 +95,21 @@ class Timeline:
                 wait[t] = v
         return vcpus, found, first, wait
 
-    def _look_ahead(self, codes: KindCodes) -> tuple[list[Array], Array]:
+    def _look_ahead(self, codes: KindCodes) -> Array:
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
         join, joined = np.full(cpus, -2, np.int64), np.full(cpus, -2, np.int64)
         next_own = np.full((cpus, 2), -2, np.int64)
         next_edge = np.zeros(tids, np.int8)
         gaps = np.zeros(2, np.int64)
-        tags: list[Array] = [np.zeros(0, np.uint8)] * self.spool.chunks
         for number in range(self.spool.chunks - 1, -1, -1):
             c = self.spool.chunk(number, codes)
-            tags[number] = np.empty(c.ts.size, np.uint8)
+            tags = np.empty(c.ts.size, np.uint8)
             k.look_ahead(
                 c.cpu, c.tid, c.code, c.property, c.first, c.second, join, joined, next_own,
-                next_edge, tags[number], gaps,
+                next_edge, tags, gaps,
             )  # fmt: skip
-        return tags, gaps
+            self.spool.keep_tags(number, tags)
+        return gaps
 
     def _rules(self, found: Array, gaps: Array, family: Family | None) -> Array:
         rules = np.zeros(8, np.int64)
@@ -142,7 +142,7 @@ class Timeline:
         return rules
 
     def _advance(
-        self, codes: KindCodes, tags: list[Array], rules: Array, vcpus: Array, slot: Array,
+        self, codes: KindCodes, rules: Array, vcpus: Array, slot: Array,
         wait: Array, facts: RecordingFacts,
     ) -> Iterator[tuple[str, pa.RecordBatch]]:  # fmt: skip
         count, cpus = vcpus.shape[1], self.spool.top_cpu + 1
@@ -174,9 +174,10 @@ class Timeline:
             if out.shape[1] < room:
                 out = np.empty((6, room, 7), np.int64)
             filled = np.zeros(6, np.int64)
+            tags = self.spool.tags(number)
             advance(
-                at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags[number], rules,
-                slot, wait, vcpus, state, cpu_state, since, seen, reasons, out, filled,
+                at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags, rules, slot,
+                wait, vcpus, state, cpu_state, since, seen, reasons, out, filled,
             )  # fmt: skip
             at += c.ts.size
             yield from self._batches(out, filled, rules, facts)

@@ -37,6 +37,8 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
+        self._tags = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
+        self._tags_at: dict[int, tuple[int, int]] = {}
         self.events = 0
         self.top_tid = 0
         self.top_cpu = 0
@@ -130,6 +132,18 @@ class Spool:
             np.ascontiguousarray(raw["second"]),
         )
 
+    def keep_tags(self, number: int, tags: Array) -> None:
+        """Put aside what the backward pass found for a chunk."""
+        self._tags_at[number] = (self._tags.seek(0, 2), tags.size)
+        self._tags.write(tags.tobytes())
+
+    def tags(self, number: int) -> Array:
+        """Return what was put aside for a chunk: uint8[n]."""
+        at, size = self._tags_at[number]
+        self._tags.seek(at)
+        return np.frombuffer(bytearray(self._tags.read(size)), np.uint8)
+
     def close(self) -> None:
         """Remove the spool."""
         self._file.close()
+        self._tags.close()
