@@ -185,8 +185,9 @@ class Pieces:
         runs = [
             (int(index[b, layout.B_CPU]), b, kind_of_run, int(first), int(first + n))
             for kind_of_run, starts, counts in (
-                (0, count + n_switch + waking_rows, wakings),
-                (1, event_rows, whole),
+                # A wake-up at the same time as an event is nested in it: the event came first.
+                (0, event_rows, whole),
+                (1, count + n_switch + waking_rows, wakings),
                 (2, count + switch_rows, switches),
             )
             for b, (first, n) in enumerate(zip(starts[:-1], counts, strict=True))
