@@ -112,12 +112,12 @@ class RecordingFacts:
 class Batch:
     """Some of the recording, later than every batch before it. Rows are in order of time.
 
-    tables: name -> record batch as analyzer.tables declares it; stream: STREAM_DTYPE[n], every
-    event of the batch.
+    tables: name -> record batch as analyzer.tables declares it; stream: the columns of
+    STREAM_DTYPE by name, one row for every event of the batch.
     """
 
     tables: dict[str, pa.RecordBatch]
-    stream: np.ndarray[Any, Any]
+    stream: dict[str, np.ndarray[Any, Any]]
 
 
 class Recording(Protocol):

@@ -46,7 +46,7 @@ class Timeline:
         self.spool = Spool()
         self.result = TimelineResult()
 
-    def feed(self, stream: Array) -> None:
+    def feed(self, stream: dict[str, Array]) -> None:
         """Take the stream of one batch."""
         self.spool.append(stream)
 
@@ -239,7 +239,8 @@ class Timeline:
             rows = int(filled[which])
             if rows:
                 self.result.swaps[name] = self.result.swaps.get(name, 0) + rows
-                columns = [np.ascontiguousarray(out[which, :rows, n]) for n in range(7)]
+                # Copies: `out` is used again, and a single row would else be a view of it.
+                columns = [out[which, :rows, n].copy() for n in range(7)]
                 yield name, record_batch(name, self._columns(name, columns, rules, facts), rows)
 
     def _columns(

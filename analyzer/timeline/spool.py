@@ -17,6 +17,9 @@ from analyzer.timeline.marks import Code, KindCodes
 
 Array = np.ndarray[Any, Any]
 CHUNK = 128 * 1024
+NAMES = STREAM_DTYPE.names or ()
+# Our own events break no gap and end no guest slice by themselves.
+OWN_PROPERTIES = 3
 
 
 @dataclass(slots=True)
@@ -39,23 +42,30 @@ class Spool:
         self._file = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
         self._tags = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
         self._tags_at: dict[int, tuple[int, int]] = {}
-        self.events = 0
+        # Where each chunk stands in the file, how many events it has, and its last time.
+        self._places: list[tuple[int, int]] = []
+        self._last: list[int] = []
         self.top_tid = 0
         self.top_cpu = 0
         self._first_tid: dict[int, int] = {}
         self._own: Array = np.zeros(0, STREAM_DTYPE)
         self._cuts: Array = np.zeros(0, np.int64)
 
-    def append(self, stream: Array) -> None:
-        """Take events later than all before."""
-        self._file.write(stream.tobytes())
-        self.events += stream.size
-        if stream.size:
-            self.top_tid = max(self.top_tid, int(stream["tid"].max()), 0)
-            self.top_cpu = max(self.top_cpu, int(stream["cpu"].max()))
-            cpus, at = np.unique(stream["cpu"], return_index=True)
-            for cpu, row in zip(cpus.tolist(), at.tolist(), strict=True):
-                self._first_tid.setdefault(cpu, int(stream["tid"][row]))
+    def append(self, stream: dict[str, Array]) -> None:
+        """Take events later than all before (columns of STREAM_DTYPE)."""
+        count = stream["ts"].size
+        for begin in range(0, count, CHUNK):
+            part = {name: column[begin : begin + CHUNK] for name, column in stream.items()}
+            size = part["ts"].size
+            self._places.append((self._file.tell(), size))
+            for name in NAMES:
+                self._file.write(part[name].data)
+            self._last.append(int(part["ts"][-1]))
+            self.top_tid = max(self.top_tid, int(part["tid"].max()), 0)
+            self.top_cpu = max(self.top_cpu, int(part["cpu"].max()))
+            for cpu in np.flatnonzero(np.bincount(part["cpu"])).tolist():
+                if cpu not in self._first_tid:
+                    self._first_tid[cpu] = int(part["tid"][int(np.argmax(part["cpu"] == cpu))])
 
     def frame(self, facts: RecordingFacts, codes: KindCodes) -> None:
         """Make our own events out of windows, losses and NMI handlers."""
@@ -75,11 +85,12 @@ class Spool:
             own[row] = (ts, first, 0, -1, cpu, -int(code))
         nmis = [own]
         nmi_kinds = np.flatnonzero(codes.code == Code.NMI)
-        for at in range(0, self.events, CHUNK) if nmi_kinds.size else ():
-            raw = self._raw(at)
-            hit = raw[np.isin(raw["kind"], nmi_kinds) & (raw["first"] > 0)]
-            begun = hit.copy()
-            begun["ts"] = hit["ts"] - hit["first"]
+        for number in range(len(self._places)) if nmi_kinds.size else ():
+            raw = self._raw(number)
+            hit = np.flatnonzero(np.isin(raw["kind"], nmi_kinds) & (raw["first"] > 0))
+            begun = np.zeros(hit.size, STREAM_DTYPE)
+            begun["ts"] = raw["ts"][hit] - raw["first"][hit]
+            begun["cpu"], begun["tid"] = raw["cpu"][hit], raw["tid"][hit]
             begun["kind"] = -int(Code.NMI_IN)
             nmis.append(begun)
         every = np.concatenate(nmis)
@@ -87,15 +98,19 @@ class Spool:
         behind = np.isin(every["kind"], (-int(Code.WINDOW_END), -int(Code.LOSS_BEGIN)))
         order = np.lexsort((every["cpu"], behind, every["ts"]))
         self._own, self._behind = every[order], behind[order]
-        last = [int(self._raw(at)["ts"][-1]) for at in range(0, self.events, CHUNK)]
-        self._cuts = np.searchsorted(self._own["ts"], np.array(last, np.int64), side="right")
+        self._cuts = np.searchsorted(self._own["ts"], np.array(self._last, np.int64), side="right")
         if len(self._cuts):
             self._cuts[-1] = self._own.size
 
-    def _raw(self, at: int) -> Array:
-        self._file.seek(at * STREAM_DTYPE.itemsize)
-        count = min(CHUNK, self.events - at)
-        return np.frombuffer(self._file.read(count * STREAM_DTYPE.itemsize), STREAM_DTYPE)
+    def _raw(self, number: int) -> dict[str, Array]:
+        at, count = self._places[number]
+        self._file.seek(at)
+        return {
+            name: np.frombuffer(
+                bytearray(self._file.read(count * STREAM_DTYPE[name].itemsize)), STREAM_DTYPE[name]
+            )
+            for name in NAMES
+        }
 
     @property
     def chunks(self) -> int:
@@ -108,28 +123,22 @@ class Spool:
 
     def chunk(self, number: int, codes: KindCodes) -> Chunk:
         """Return chunk `number`, our own events in their places."""
-        raw = self._raw(number * CHUNK)
+        raw = self._raw(number)
         low = int(self._cuts[number - 1]) if number else 0
         own = self._own[low : int(self._cuts[number])]
-        behind = self._behind[low : int(self._cuts[number])]
+        code, properties = codes.code[raw["kind"]], codes.property[raw["kind"]]
         if own.size:
+            behind = self._behind[low : int(self._cuts[number])]
             places = np.where(
                 behind,
                 np.searchsorted(raw["ts"], own["ts"], side="right"),
                 np.searchsorted(raw["ts"], own["ts"], side="left"),
             )
-            raw = np.insert(raw, places, own)
-        kind = raw["kind"]
-        recorded = kind >= 0
-        known = np.maximum(kind, 0)
+            raw = {name: np.insert(column, places, own[name]) for name, column in raw.items()}
+            code = np.insert(code, places, (-own["kind"]).astype(np.uint8))
+            properties = np.insert(properties, places, np.uint8(OWN_PROPERTIES))
         return Chunk(
-            np.ascontiguousarray(raw["ts"]),
-            raw["cpu"].astype(np.int64),
-            raw["tid"].astype(np.int64),
-            np.where(recorded, codes.code[known], -kind).astype(np.uint8),
-            np.where(recorded, codes.property[known], 3).astype(np.uint8),
-            np.ascontiguousarray(raw["first"]),
-            np.ascontiguousarray(raw["second"]),
+            raw["ts"], raw["cpu"], raw["tid"], code, properties, raw["first"], raw["second"]
         )
 
     def keep_tags(self, number: int, tags: Array) -> None:

@@ -248,12 +248,14 @@ class _Merger:
             for n, name in enumerate(self.assembler.tables)
             if starts[n + 1] > starts[n]
         }
-        stream = np.empty(order.size, STREAM_DTYPE)
-        for name, column in (
-            ("ts", data.ts), ("first", first), ("second", second), ("tid", data.tid),
-            ("cpu", data.cpu), ("kind", data.kind),
-        ):  # fmt: skip
-            stream[name] = column[order]
+        columns = {
+            "ts": data.ts, "first": first, "second": second, "tid": data.tid, "cpu": data.cpu,
+            "kind": data.kind,
+        }  # fmt: skip
+        stream = {
+            name: columns[name][order].astype(STREAM_DTYPE[name], copy=False)
+            for name in STREAM_DTYPE.names or ()
+        }
         return Batch(tables, stream)
 
     def _note_losses(self, bundle: Array) -> None:
