@@ -118,6 +118,9 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print()
+    _breakdown(console, answer)
+    for note in answer["notes"]:
+        console.print(Text(note))
     _truth(console, answer["truth"])
     console.print(Text("rests on:"))
     for item in answer["assumptions"]:
@@ -126,6 +129,27 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
         console.print(Text("Times of an emulated machine mean nothing: no percentages, no rates."))
     if not any(p for p in answer["placements"]):
         console.print(Text("no placement"))
+
+
+def _breakdown(console: Console, answer: dict[str, Any]) -> None:
+    placements = answer["placements"]
+    names = [(p["name"], True) for p in placements]
+    table = _table("loads by exit reason", ("reason", False), ("exits", True), *names)
+    for rows in zip(*(p["by_reason"] for p in placements), strict=True):
+        loads = [_range(row["loads_low"], row["loads_high"]) for row in rows]
+        nameless = "not recorded" if answer["notes"] else "none before"
+        reason = _escaped(rows[0]["reason"] or nameless)
+        table.add_row(reason, str(rows[0]["exits"]), *loads)
+    console.print(table)
+    console.print()
+    table = _table("loads by vCPU", ("tid", True), ("vcpu_id", True), *names)
+    for at, vcpu in enumerate(answer["vcpus"]):
+        mine = [p["by_vcpu"][at] for p in placements]
+        loads = [_range(row["loads_low"], row["loads_high"]) for row in mine]
+        number = "-" if vcpu["vcpu_id"] is None else str(vcpu["vcpu_id"])
+        table.add_row(str(vcpu["tid"]), number, *loads)
+    console.print(table)
+    console.print()
 
 
 def _truth(console: Console, truth: dict[str, Any] | None) -> None:

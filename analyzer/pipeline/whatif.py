@@ -83,6 +83,9 @@ def whatif(
         used.update(answer["assumptions"])
         answers.append(answer)
         _rows(store, placement, counted[placement.name], answer, rows)
+        for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
+            mine = [row for row in rows[table] if row["placement"] == placement.name]
+            answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
     _write_results(store, names, cost, rows)
     return {
         "schema": "vpmu-analyzer/whatif/1",
@@ -90,6 +93,8 @@ def whatif(
         "recorded": _recorded(store),
         "truth": _truth(store),
         "placements": answers,
+        "vcpus": store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist(),
+        "notes": _notes(store),
         "assumptions": [
             {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
         ],
@@ -216,6 +221,18 @@ def _assumptions(
     return used
 
 
+def _notes(store: Store) -> list[str]:
+    # What the user should be told once beside the numbers.
+    if not store.manifest["trouble"].get("kvm_fields_missing"):
+        return []
+    return [
+        (
+            "exit reasons: not recorded (Perfetto drops the fields of x86's kvm_entry and kvm_exit); "
+            "record the same load with trace-cmd or perf for them"
+        )
+    ]
+
+
 def _recorded(store: Store) -> dict[str, Any]:
     swaps = store.read("recorded_swap", ["kind"])
     kinds = pc.value_counts(swaps["kind"].combine_chunks()).to_pylist() if len(swaps) else []
@@ -287,7 +304,9 @@ def _rows(
         rows["placement_vcpu"].append({**name, "vcpu": v, **counted([c.vcpus[v] for c in pair])})
     for number, reason in enumerate([None, *store.manifest["reasons"]]):
         fewest, most = pair[0].reasons[number], pair[1].reasons[number]
-        if fewest.any() or most.any():
+        # Every placement lists the same reasons: those that the recording has exits of.
+        seen = fewest[q.Q_EXITS] or fewest.any() or most.any()
+        if seen or number == 0:
             row = {**name, "reason": reason, "exits": int(fewest[q.Q_EXITS])}
             for key, column in (("loads", q.Q_LOADS), ("puts", q.Q_PUTS), ("blind_ns", q.Q_BLIND)):
                 low, high = _pair(int(fewest[column]), int(most[column]))
