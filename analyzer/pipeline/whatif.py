@@ -227,8 +227,8 @@ def _notes(store: Store) -> list[str]:
         return []
     return [
         (
-            "exit reasons: not recorded (Perfetto drops the fields of x86's kvm_entry and kvm_exit); "
-            "record the same load with trace-cmd or perf for them"
+            "exit reasons: not recorded (Perfetto drops the fields of x86's kvm_entry and "
+            "kvm_exit); record the same load with trace-cmd or perf for them"
         )
     ]
 

@@ -98,13 +98,18 @@ class Pieces:
             yield rows, order, bundle
             carried = (rows, bundle, heads, tails) if at < self.chosen.size else None
 
-    def _bytes(self, chosen: Array) -> tuple[list[Array], Array]:
-        parts = []
+    def _bytes(self, chosen: Array, kept: Array) -> tuple[Array, Array]:
+        # Returns kept bytes and all bundles' in one buffer, and each bundle's length.
+        lengths = self.bundles.rows[chosen, X_LENGTH]
+        buf = np.empty(kept.size + int(lengths.sum()), np.uint8)
+        buf[: kept.size] = kept
+        at = kept.size
         for row in self.bundles.rows[chosen]:
             container = int(row[X_CONTAINER])
             offset, length = int(row[X_OFFSET]), int(row[X_LENGTH])
             if container < 0:
-                parts.append(read_bytes(self.fd, offset, length))
+                read_bytes(self.fd, offset, length, buf[at : at + length])
+                at += length
                 continue
             if container not in self.containers:
                 if len(self.containers) >= CONTAINERS_KEPT:
@@ -113,21 +118,21 @@ class Pieces:
                     self.fd, self.bundles.containers[container]
                 )
             plain = self.containers[container][offset : offset + length]
-            parts.append(np.frombuffer(plain, np.uint8))
-        return parts, np.array([part.size for part in parts], np.int64)
+            buf[at : at + length] = np.frombuffer(plain, np.uint8)
+            at += length
+        return buf, lengths
 
     def _decode(
         self, chosen: Array, carried: tuple[Rows, Array, Array, Array] | None
     ) -> tuple[Rows, Array, Array, Array]:
-        parts, lengths = self._bytes(chosen)
         index = self.bundles.rows[chosen]
         events, switches, wakings = (
             index[:, column] for column in (layout.B_EVENTS, layout.B_SWITCHES, layout.B_WAKINGS)
         )
         keep = _leftover(carried)
-        kept_bytes = keep.buf.size if keep is not None else 0
-        buf = np.concatenate([*([keep.buf] if keep is not None else []), *parts])
-        ends = kept_bytes + np.cumsum(lengths)
+        kept = keep.buf if keep is not None else np.zeros(0, np.uint8)
+        buf, lengths = self._bytes(chosen, kept)
+        ends = kept.size + np.cumsum(lengths)
         begins = ends - lengths
         count = int(events.sum())
         event_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(events)))
@@ -160,19 +165,25 @@ class Pieces:
             )
         )
         at_compact = np.arange(n_switch + n_waking)
-        of_bundle = [
-            np.repeat(np.arange(chosen.size), counts) for counts in (events, switches, wakings)
-        ]
-        where = np.concatenate(of_bundle)
+
+        def spread(values: Array, kind: Any) -> Array:
+            # A value of each bundle for every row of it.
+            values = values.astype(kind)
+            parts = [np.repeat(values, counts) for counts in (events, switches, wakings)]
+            return np.concatenate(parts)
+
+        times = np.concatenate((ts, compact[0]))
+        if self.offsets[chosen].any():
+            times += spread(self.offsets[chosen], np.int64)
         new = Rows(
             buf=buf,
-            ts=np.concatenate((ts, compact[0])) + self.offsets[chosen][where],
-            cpu=index[where, layout.B_CPU].astype(np.int32),
+            ts=times,
+            cpu=spread(index[:, layout.B_CPU], np.int32),
             tid=np.concatenate((tid, np.full(n_switch + n_waking, -1, np.int32))),
             kind=np.concatenate((kind, compact_kind)),
             off=np.concatenate((off, at_compact)),
             size=np.concatenate((size, np.zeros(n_switch + n_waking, np.int32))),
-            origin=np.full(where.size, 3, np.int8),
+            origin=np.full(times.size, 3, np.int8),
             compact=compact,
             comm=comm,
         )
@@ -200,7 +211,7 @@ class Pieces:
         for run in runs:
             row = int(chosen[run[1]])
             self.last_of_bundle[row] = max(self.last_of_bundle[row], new.ts[run[4] - 1])
-        bundle = chosen[where].astype(np.int32)
+        bundle = spread(chosen, np.int32)
         if keep is None:
             return new, bundle, heads, tails
         return _join(keep, new, bundle, heads, tails)

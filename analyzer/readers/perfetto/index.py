@@ -64,9 +64,11 @@ class TraceIndex:
     damage: list[str] = field(default_factory=list)
 
 
-def read_bytes(fd: int, offset: int, length: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return up to `length` bytes of the file from `offset` on, fewer at its end."""
-    buf = np.empty(length, np.uint8)
+def read_bytes(
+    fd: int, offset: int, length: int, into: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return up to `length` bytes of the file from `offset` on (put `into`), fewer at its end."""
+    buf = np.empty(length, np.uint8) if into is None else into
     done = 0
     while done < length:
         got = os.preadv(fd, [buf.data[done:]], offset + done)
