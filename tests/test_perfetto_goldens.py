@@ -51,6 +51,7 @@ def test_windows_and_tail_losses_follow_the_statistics(case: tuple[Store, dict[s
     store, golden = case
     windows = {str(row["cpu"]): [row["ts"], row["end"]] for row in store.read("window").to_pylist()}
     assert windows == golden["windows"]
+    assert info_of(store)["windows"] == store.read("window").to_pylist()
     kept = ("kept_in_kernel_buffer", "final_flush_failed")
     tails = {
         str(row["cpu"]): row["events"]

@@ -197,6 +197,14 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
         table.add_row(*cells, _ms(row["guest_ns"]), str(row["cpus"]), str(row["migrations"]), edges)
     console.print(table)
     console.print()
+    table = _table(
+        "windows, whole but for the losses below", ("cpu", True), ("from ns", True), ("to ns", True),
+        ("events", True),
+    )  # fmt: skip
+    for row in answer["windows"]:
+        table.add_row(*(str(row[key]) for key in ("cpu", "ts", "end", "events")))
+    console.print(table)
+    console.print()
     if answer["data_loss"]:
         table = _table(
             "data loss", ("cpu", True), ("from ns", True), ("to ns", True), ("cause", False),

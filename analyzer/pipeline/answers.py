@@ -49,6 +49,7 @@ def info_of(store: Store) -> dict[str, Any]:
             }
             for r in losses
         ],
+        "windows": store.read("window").to_pylist(),
         "trouble": manifest["trouble"],
         "examples": manifest["examples"],
         "damage": manifest["damage"],
