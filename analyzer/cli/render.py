@@ -198,8 +198,8 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
     console.print(table)
     console.print()
     table = _table(
-        "windows, whole but for the losses below", ("cpu", True), ("from ns", True), ("to ns", True),
-        ("events", True),
+        "windows, whole but for the losses below", ("cpu", True), ("from ns", True),
+        ("to ns", True), ("events", True),
     )  # fmt: skip
     for row in answer["windows"]:
         table.add_row(*(str(row[key]) for key in ("cpu", "ts", "end", "events")))
