@@ -127,8 +127,6 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
         console.print(Text(f"  {item['id']}: {item['text']}"))
     if recording["emulated"] is True:
         console.print(Text("Times of an emulated machine mean nothing: no percentages, no rates."))
-    if not any(p for p in answer["placements"]):
-        console.print(Text("no placement"))
 
 
 def _breakdown(console: Console, answer: dict[str, Any]) -> None:

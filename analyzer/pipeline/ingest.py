@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.arch import family_of_machine
+from analyzer.arch import Family, family_of_machine
 from analyzer.arch.x86.msrs import vendor_of_addresses
 from analyzer.readers.recording import ReadOptions, RecordingFacts
 from analyzer.readers.registry import find_reader
@@ -21,8 +21,6 @@ from analyzer.timeline import Timeline
 from analyzer.trouble import Trouble
 
 __all__ = ["IngestOptions", "ingest", "store_path"]
-
-ISA_VENDORS = {"VMX": "GenuineIntel", "SVM": "AuthenticAMD"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def ingest(
             family = family_of_machine(facts.machine)
             for name, rows in timeline.tables(facts, family):
                 writer.append(name, rows)
-            vendor = options.vendor or _vendor(facts, addresses)
+            vendor = options.vendor or _vendor(family, addresses)
             _small_tables(writer, facts, timeline)
             writer.finish(_manifest(recording, options, facts, vendor, trouble, timeline))
         except BaseException:
@@ -86,11 +84,9 @@ def ingest(
     return open_store(path)
 
 
-def _vendor(facts: RecordingFacts, addresses: set[int]) -> str | None:
-    if facts.machine is not None and family_of_machine(facts.machine) is not None:
-        family = family_of_machine(facts.machine)
-        if family is not None and family.name != "x86":
-            return family.name
+def _vendor(family: Family | None, addresses: set[int]) -> str | None:
+    if family is not None and family.name != "x86":
+        return family.name
     return vendor_of_addresses(np.array(sorted(addresses), np.int64)) if addresses else None
 
 
@@ -178,7 +174,6 @@ def _manifest(
             "lost_events": facts.lost_events,
         },
         "marks": timeline.result.marks,
-        "swaps": timeline.result.swaps,
         "reasons": facts.reasons,
         "failed_events": facts.failed_events,
         "trouble": trouble.counts,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pyarrow.compute as pc
 
 from analyzer.errors import MissingEvents, OutputError, UsageError
 from analyzer.pipeline.pricing import overhead_of
-from analyzer.replay import Counts, Placement, Replay, shipped_placements
+from analyzer.replay import Counts, Placement, Replay, leaves_range, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
 from analyzer.store.layout import DATA_VERSION, WHATIF_FOLDER, table_file
 from analyzer.store.writing import replace_folder
 from analyzer.tables import BY_NAME, arrow_schema
+from analyzer.timeline import Kind, Level
 
 __all__ = ["choose_placements", "whatif"]
 
@@ -73,11 +75,12 @@ def whatif(
     if not recording["vcpus"]:
         problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
         raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
-    counted = _replay_all(store, placements)
+    counted, edges = _replay_all(store, placements)
+    recorded = _recorded(store)
     answers: list[dict[str, Any]] = []
     tables = ("placement", "placement_vcpu", "placement_reason")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
-    used: set[str] = {"guest-pmu-state", "priced-not-measured", "guest-work-fixed"}
+    used: set[str] = set()
     for placement in placements:
         answer = _answer(store, placement, counted[placement.name], recording, cost)
         used.update(answer["assumptions"])
@@ -90,8 +93,8 @@ def whatif(
     return {
         "schema": "vpmu-analyzer/whatif/1",
         "recording": recording,
-        "recorded": _recorded(store),
-        "truth": _truth(store),
+        "recorded": recorded,
+        "truth": _truth(store, edges, recorded),
         "placements": answers,
         "vcpus": store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist(),
         "notes": _notes(store),
@@ -101,15 +104,18 @@ def whatif(
     }
 
 
-def _replay_all(store: Store, placements: list[Placement]) -> dict[str, tuple[Counts, Counts]]:
+def _replay_all(
+    store: Store, placements: list[Placement]
+) -> tuple[dict[str, tuple[Counts, Counts]], Edges]:
     vcpus = int(store.manifest["recording"]["vcpus"])
     windows = store.read("window", ["cpu"])
     cpus = (pc.max(windows["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
     runs = {
-        p.name: [Replay(p, most, vcpus, cpus, reasons) for most in (False, True)]
+        p.name: [Replay(p, most, vcpus, cpus, reasons) for most in _bounds(store, p)]
         for p in placements
     }
+    edges = Edges()
     for batch in store.batches("point", COLUMNS, POINTS):
         columns = []
         for name in COLUMNS:
@@ -119,19 +125,33 @@ def _replay_all(store: Store, placements: list[Placement]) -> dict[str, tuple[Co
         for pair in runs.values():
             for run in pair:
                 run.feed(*columns)
-    done = {}
-    for placement in placements:
-        fewest, most = (run.counts() for run in runs[placement.name])
-        done[placement.name] = (fewest, _most(store, placement, fewest, most))
-    return done
+        edges.add(kind=columns[3], detail=columns[4])
+    # Where one bound was run, it is both.
+    return {name: (pair[0].counts(), pair[-1].counts()) for name, pair in runs.items()}, edges
 
 
-def _most(store: Store, placement: Placement, fewest: Counts, most: Counts) -> Counts:
+def _bounds(store: Store, placement: Placement) -> tuple[bool, ...]:
     # A trusted mark of the inner loop leaves no range; nor does a kernel without inner loops.
     marks = store.manifest["marks"]
-    if placement.name == "loop" and (marks["loop_marks_trusted"] or marks["hidden_reentries"]):
-        return fewest
-    return most
+    exact = placement.name == "loop" and (marks["loop_marks_trusted"] or marks["hidden_reentries"])
+    return (False, True) if leaves_range(placement) and not exact else (False,)
+
+
+@dataclass(slots=True)
+class Edges:
+    """Loads and puts that events alone allow: fewest (EVENTS) and most (GUEST), see points.py."""
+
+    loads: dict[Level, int] = field(default_factory=lambda: {Level.EVENTS: 0, Level.GUEST: 0})
+    puts: dict[Level, int] = field(default_factory=lambda: {Level.EVENTS: 0, Level.GUEST: 0})
+
+    def add(self, kind: np.ndarray[Any, Any], detail: np.ndarray[Any, Any]) -> None:
+        """Count the edges among some points."""
+        turns_on = (kind >= Kind.SWITCH_IN) & (kind <= Kind.ENTRY)
+        turns_off = (kind >= Kind.GUEST_END) & (kind <= Kind.SWITCH_OUT)
+        for level in self.loads:
+            moved = (detail & int(level)) != 0
+            self.loads[level] += int(np.count_nonzero(turns_on & moved))
+            self.puts[level] += int(np.count_nonzero(turns_off & moved))
 
 
 def _pair(low: int | None, high: int | None) -> tuple[int | None, int | None]:
@@ -244,23 +264,17 @@ def _recorded(store: Store) -> dict[str, Any]:
     return recorded
 
 
-def _truth(store: Store) -> dict[str, Any] | None:
+def _truth(store: Store, edges: Edges, recorded: dict[str, Any]) -> dict[str, Any] | None:
     if not store.manifest["marks"].get("recorded_load_marks"):
         return None
-    points = store.read("point", ["kind", "detail"])
-    kind, detail = points["kind"].to_numpy(), points["detail"].to_numpy()
-    on, off = (kind >= 1) & (kind <= 4), (kind >= 5) & (kind <= 9)
-    swaps = _recorded(store)
     rows = store.read("truth_difference").to_pylist()
-    for row in rows:
-        row["ts"] = int(row["ts"])
     return {
-        "predicted_loads_low": int(np.count_nonzero(on & ((detail & 32) != 0))),
-        "predicted_loads_high": int(np.count_nonzero(on & ((detail & 1) != 0))),
-        "predicted_puts_low": int(np.count_nonzero(off & ((detail & 32) != 0))),
-        "predicted_puts_high": int(np.count_nonzero(off & ((detail & 1) != 0))),
-        "recorded_loads": swaps["loads"],
-        "recorded_puts": swaps["puts"],
+        "predicted_loads_low": edges.loads[Level.EVENTS],
+        "predicted_loads_high": edges.loads[Level.GUEST],
+        "predicted_puts_low": edges.puts[Level.EVENTS],
+        "predicted_puts_high": edges.puts[Level.GUEST],
+        "recorded_loads": recorded["loads"],
+        "recorded_puts": recorded["puts"],
         "differences": len(rows),
         "difference_rows": rows,
     }

@@ -78,7 +78,6 @@ def _head(source: IO[bytes]) -> bytes:
         head += more
     if source.seekable():
         source.seek(0)
-        return head
     return head
 
 

@@ -1,7 +1,12 @@
 """What would another placement have done? Placements compiled, replayed, and priced."""
 
 from analyzer.replay.cost import CostFile, load_cost, swap_cost
-from analyzer.replay.placement import Placement, load_placement, shipped_placements
+from analyzer.replay.placement import (
+    Placement,
+    leaves_range,
+    load_placement,
+    shipped_placements,
+)
 from analyzer.replay.run import Counts, Replay
 
 __all__ = [
@@ -9,6 +14,7 @@ __all__ = [
     "Counts",
     "Placement",
     "Replay",
+    "leaves_range",
     "load_cost",
     "load_placement",
     "shipped_placements",

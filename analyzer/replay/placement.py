@@ -12,7 +12,7 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.timeline.points import Kind, Level
 
-__all__ = ["Placement", "load_placement", "shipped_placements", "transition_table"]
+__all__ = ["Placement", "leaves_range", "load_placement", "shipped_placements", "transition_table"]
 
 SCHEMA = "vpmu-analyzer/placement/1"
 # Words of `load` and `put` -> the levels whose edge they name, by bound (fewest, most).
@@ -85,6 +85,13 @@ def shipped_placements() -> dict[str, Placement]:
             placement = load_placement(file.read_text(encoding="utf-8"), file.name)
             found[placement.name] = placement
     return {name: found[name] for name in ORDER if name in found}
+
+
+def leaves_range(placement: Placement) -> bool:
+    """Say whether the marks can leave a range: its words name other levels by bound."""
+    bounds = [LOAD_WORDS[word] for word in placement.load]
+    bounds += [PUT_WORDS[word] for word in placement.put]
+    return any(fewest != most for fewest, most in bounds)
 
 
 def transition_table(

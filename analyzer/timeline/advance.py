@@ -139,7 +139,7 @@ def advance(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Process one chunk of the stream; rows go to out int64[6, n, 7], counts to filled int64[6].
 
-    Preconditions: events in order of time, room for all rows (see build.room_for).
+    Preconditions: events in order of time, room for all rows (see build.Timeline).
     """
     for n in range(ts.size):
         c, t, now, what = cpu[n], tid[n] + 1, ts[n], code[n]

@@ -36,7 +36,6 @@ class TimelineResult:
     marks: dict[str, Any] = field(default_factory=dict)
     vcpus: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[dict[str, Any]] = field(default_factory=list)
-    swaps: dict[str, int] = field(default_factory=dict)
 
 
 class Timeline:
@@ -187,15 +186,8 @@ class Timeline:
         for v in range(count):
             state[v, f.S_ON] = -1
             if state[v, f.S_MODE_TS] < end:
-                row = (
-                    state[v, f.S_MODE_TS],
-                    end,
-                    state[v, f.S_MODE_CPU],
-                    v,
-                    state[v, f.S_MODE],
-                    0,
-                    0,
-                )
+                mode, cpu = state[v, f.S_MODE], state[v, f.S_MODE_CPU]
+                row = (state[v, f.S_MODE_TS], end, cpu, v, mode, 0, 0)
                 out[f.O_MODE, filled[f.O_MODE]] = row
                 filled[f.O_MODE] += 1
         yield from self._batches(out, filled, rules, facts)
@@ -238,7 +230,6 @@ class Timeline:
         for which, name in enumerate(OUTPUTS):
             rows = int(filled[which])
             if rows:
-                self.result.swaps[name] = self.result.swaps.get(name, 0) + rows
                 # Copies: `out` is used again, and a single row would else be a view of it.
                 columns = [out[which, :rows, n].copy() for n in range(7)]
                 yield name, record_batch(name, self._columns(name, columns, rules, facts), rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numba
 
+from analyzer.arch.x86 import marks
 from analyzer.timeline.marks import KVM_RUN, Code, Property
 
 ENTRY, EXIT, USER_EXIT, FPU = int(Code.ENTRY), int(Code.EXIT), int(Code.USER_EXIT), int(Code.FPU)
@@ -36,10 +37,10 @@ V_TID, V_FIRST, V_BORN, V_LAST_END, V_INSIDE = range(5)
 VCPU_ROWS = 5
 # Tags that look_ahead leaves.
 TAG_JOIN_EVENTS, TAG_JOIN_MARKS, TAG_LAST_SAVE, TAG_CANCELLED = 1, 2, 4, 8
-# Registers (facts/x86.md 3.2): DEBUGCTL is read right before an inner loop, STATUS_SET is only
-# written by KVM's load on AMD, LVTPC = vector f5 by its load on a host in x2APIC mode.
-DEBUGCTL, AMD_STATUS_SET, LVTPC, GUEST_VECTOR = 0x1D9, 0xC0000303, 0x834, 0xF5
-AMD_GLOBAL_CTL, INTEL_STATUS = 0xC0000301, 0x38E
+# Registers that mark KVM's loop and loads; arch.x86.marks says what each means.
+DEBUGCTL, AMD_STATUS_SET, LVTPC = marks.LOOP_MARK_MSR, marks.AMD_STATUS_SET, marks.LVTPC_MSR
+GUEST_VECTOR, AMD_GLOBAL_CTL = marks.GUEST_VECTOR, marks.AMD_GLOBAL_CTL
+INTEL_STATUS = marks.INTEL_GLOBAL_STATUS
 
 
 @numba.njit

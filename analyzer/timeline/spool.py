@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from analyzer.readers.recording import STREAM_DTYPE, RecordingFacts
-from analyzer.timeline.marks import Code, KindCodes
+from analyzer.timeline.marks import Code, KindCodes, Property
 
 Array = np.ndarray[Any, Any]
 CHUNK = 128 * 1024
 NAMES = STREAM_DTYPE.names or ()
 # Our own events break no gap and end no guest slice by themselves.
-OWN_PROPERTIES = 3
+OWN_PROPERTIES = int(Property.GAP | Property.WAY_IN)
 
 
 @dataclass(slots=True)
