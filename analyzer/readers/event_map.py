@@ -70,6 +70,7 @@ EVENTS: dict[str, EventTarget] = {
         {"handler": "handler", "delta_ns": "delta_ns", "handled": "ret"},
         {"kind": "nmi", "phase": "handler", "name": "nmi_handler"},
         first="delta_ns",
+        second="handler",
     ),
     "irq_handler_entry": EventTarget(
         "interrupt",
@@ -89,7 +90,9 @@ EVENTS: dict[str, EventTarget] = {
         {"cpu": "target_cpu", "func": "func", "csd": "csd", "callsite": "callsite"},
         {"phase": "queue"},
     ),
-    "csd_function_entry": EventTarget("function_call", _same("func", "csd"), {"phase": "entry"}),
+    "csd_function_entry": EventTarget(
+        "function_call", _same("func", "csd"), {"phase": "entry"}, first="func"
+    ),
     "csd_function_exit": EventTarget("function_call", _same("func", "csd"), {"phase": "exit"}),
     "ipi_send_cpu": EventTarget(
         "function_call",
@@ -103,7 +106,7 @@ EVENTS: dict[str, EventTarget] = {
     ),
     "hrtimer_cancel": EventTarget("timer", _same("hrtimer"), {"phase": "cancel"}),
     "hrtimer_expire_entry": EventTarget(
-        "timer", _same("hrtimer", "function", "now"), {"phase": "expire_entry"}
+        "timer", _same("hrtimer", "function", "now"), {"phase": "expire_entry"}, first="function"
     ),
     "hrtimer_expire_exit": EventTarget("timer", _same("hrtimer"), {"phase": "expire_exit"}),
     "tick_stop": EventTarget("timer", _same("success", "dependency"), {"phase": "tick_stop"}),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT",
+    "NO_FLAGS",
     "STREAM_DTYPE",
     "Batch",
     "CpuWindow",
@@ -27,7 +28,8 @@ __all__ = [
 ]
 
 # One event as the timeline needs it: `kind` is an index into RecordingFacts.event_names, `first`
-# and `second` are the fields that readers.event_map names for it, ABSENT where it has none.
+# and `second` are the fields that readers.event_map names for it, ABSENT where it has none;
+# `flags` is the kernel's common_flags.
 STREAM_DTYPE = np.dtype(
     [
         ("ts", "<i8"),
@@ -36,8 +38,12 @@ STREAM_DTYPE = np.dtype(
         ("tid", "<i4"),
         ("cpu", "<i2"),
         ("kind", "<i2"),
+        ("flags", "u1"),
     ]
 )
+# `flags` of a format that does not carry the kernel's common_flags (linux:
+# include/linux/trace_events.h: 1 interrupts off, 8 hard interrupt, 0x10 softirq, 0x40 NMI).
+NO_FLAGS = 255
 # "not recorded" inside the stream; never in a table.
 ABSENT = -(2**63)
 
@@ -86,6 +92,7 @@ class RecordingFacts:
 
     `event_names[kind]` names the kinds of the stream, `reasons[n]` the exits' reasons.
     `realtime_offset_ns`: CLOCK_REALTIME minus the trace clock, None where nothing tells.
+    `symbols`: names of the kernel functions that stand as numbers in the stream's fields.
     """
 
     format: str
@@ -104,6 +111,7 @@ class RecordingFacts:
     losses: list[Loss] = field(default_factory=list)
     threads: list[ThreadName] = field(default_factory=list)
     vcpu_ids: dict[int, int] = field(default_factory=dict)
+    symbols: dict[int, str] = field(default_factory=dict)
     lost_events: int | None = 0
     damage: list[str] = field(default_factory=list)
 

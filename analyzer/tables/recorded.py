@@ -116,6 +116,7 @@ INTERRUPT = Table(
             "handler, as a serial number where pointers are",
             "nmi_handler.handler",
         ),
+        _column("handler_name", "text", "its name", "kernel symbols of the recording"),
         _column("delta_ns", "int64", "how long an NMI handler took", "nmi_handler.delta_ns", "ns"),
     ),
 )
@@ -130,6 +131,7 @@ FUNCTION_CALL = Table(
         _column(
             "func", "uint64", "function, as a serial number where pointers are", "func, callback"
         ),
+        _column("func_name", "text", "its name", "kernel symbols of the recording"),
         _column("csd", "uint64", "call descriptor, likewise", "csd"),
         _column("callsite", "uint64", "caller, likewise", "callsite"),
     ),
@@ -145,6 +147,7 @@ TIMER = Table(
         ),
         _column("hrtimer", "uint64", "timer, as a serial number where pointers are", "hrtimer"),
         _column("function", "uint64", "its function, likewise", "function"),
+        _column("function_name", "text", "its name", "kernel symbols of the recording"),
         _column("expires", "int64", "expiry", "expires", "ns"),
         _column("softexpires", "int64", "soft expiry", "softexpires", "ns"),
         _column("now", "int64", "timer clock at expiry", "now", "ns"),
@@ -196,6 +199,7 @@ FUNCTION_SPAN = Table(
         *_HEAD,
         Column("name", "text", "name of the probe or function", "kprobe_event.name"),
         Column("phase", "enum", "enter, return or instant", "kprobe_event.type"),
+        _column("function", "text", "function of a probe", "kernel symbols of the recording"),
     ),
 )
 OTHER_EVENT = Table(

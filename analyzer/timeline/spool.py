@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.readers.recording import STREAM_DTYPE, RecordingFacts
+from analyzer.readers.recording import NO_FLAGS, STREAM_DTYPE, RecordingFacts
 from analyzer.timeline.marks import Code, KindCodes, Property
 
 Array = np.ndarray[Any, Any]
@@ -82,7 +82,7 @@ class Spool:
                     made.append((loss.end, Code.LOSS_END, window.cpu, 0))
         own = np.zeros(len(made), STREAM_DTYPE)
         for row, (ts, code, cpu, first) in enumerate(made):
-            own[row] = (ts, first, 0, -1, cpu, -int(code))
+            own[row] = (ts, first, 0, -1, cpu, -int(code), NO_FLAGS)
         nmis = [own]
         nmi_kinds = np.flatnonzero(codes.code == Code.NMI)
         for number in range(len(self._places)) if nmi_kinds.size else ():
@@ -91,7 +91,7 @@ class Spool:
             begun = np.zeros(hit.size, STREAM_DTYPE)
             begun["ts"] = raw["ts"][hit] - raw["first"][hit]
             begun["cpu"], begun["tid"] = raw["cpu"][hit], raw["tid"][hit]
-            begun["kind"] = -int(Code.NMI_IN)
+            begun["kind"], begun["flags"] = -int(Code.NMI_IN), NO_FLAGS
             nmis.append(begun)
         every = np.concatenate(nmis)
         # Ends stand behind recorded events of the same time, beginnings before them.

@@ -29,6 +29,7 @@ from analyzer.readers.perfetto.merge import NOBODY, group_rows, rebuild_threads
 from analyzer.readers.perfetto.names import EventKinds, legacy_numbers
 from analyzer.readers.perfetto.payload import payload_fields
 from analyzer.readers.recording import (
+    NO_FLAGS,
     STREAM_DTYPE,
     Batch,
     Loss,
@@ -253,9 +254,10 @@ class _Merger:
             "kind": data.kind,
         }  # fmt: skip
         stream = {
-            name: columns[name][order].astype(STREAM_DTYPE[name], copy=False)
-            for name in STREAM_DTYPE.names or ()
+            name: columns[name][order].astype(STREAM_DTYPE[name], copy=False) for name in columns
         }
+        # FtraceEvent.common_flags stands in no recording that we have seen.
+        stream["flags"] = np.full(order.size, NO_FLAGS, np.uint8)
         return Batch(tables, stream)
 
     def _note_losses(self, bundle: Array) -> None:
