@@ -103,10 +103,16 @@ EVENTS: dict[str, EventTarget] = {
         "timer",
         _same("hrtimer", "function", "expires", "softexpires", "mode"),
         {"phase": "start"},
+        first="hrtimer",
+        second="expires",
     ),
     "hrtimer_cancel": EventTarget("timer", _same("hrtimer"), {"phase": "cancel"}),
     "hrtimer_expire_entry": EventTarget(
-        "timer", _same("hrtimer", "function", "now"), {"phase": "expire_entry"}, first="function"
+        "timer",
+        _same("hrtimer", "function", "now"),
+        {"phase": "expire_entry"},
+        first="function",
+        second="hrtimer",
     ),
     "hrtimer_expire_exit": EventTarget("timer", _same("hrtimer"), {"phase": "expire_exit"}),
     "tick_stop": EventTarget("timer", _same("success", "dependency"), {"phase": "tick_stop"}),

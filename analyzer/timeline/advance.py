@@ -36,7 +36,7 @@ def _matters(code, first):  # type: ignore[no-untyped-def]
         code == k.OTHER
         or code == k.IRQ_IN
         or code == k.IRQ_OUT
-        or code == k.NMI
+        or (code >= k.NMI and code <= k.TIMER_START)
         or code == k.NMI_IN
     )
 

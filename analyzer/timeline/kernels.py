@@ -21,6 +21,9 @@ WAKEUP, MSR_READ, MSR_WRITE = int(Code.WAKEUP_IN_KVM), int(Code.MSR_READ), int(C
 THREAD_END, OTHER = int(Code.THREAD_END), int(Code.OTHER)
 WINDOW_BEGIN, WINDOW_END = int(Code.WINDOW_BEGIN), int(Code.WINDOW_END)
 LOSS_BEGIN, LOSS_END = int(Code.LOSS_BEGIN), int(Code.LOSS_END)
+RDPMC, FUNCTION_IN, FUNCTION_OUT = int(Code.RDPMC), int(Code.FUNCTION_IN), int(Code.FUNCTION_OUT)
+TIMER_IN, TIMER_OUT = int(Code.TIMER_IN), int(Code.TIMER_OUT)
+TIMER_START = int(Code.TIMER_START)
 GAP, WAY_IN = int(Property.GAP), int(Property.WAY_IN)
 KVM_RUN_CMD = KVM_RUN
 # EXIT_DEAD, EXIT_ZOMBIE and TASK_DEAD of prev_state; linux:include/linux/sched.h.

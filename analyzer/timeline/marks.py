@@ -36,12 +36,18 @@ class Code(IntEnum):
     MSR_WRITE = 14
     THREAD_END = 15
     NMI = 16
+    RDPMC = 17
+    FUNCTION_IN = 18  # a function called on this CPU: csd_function_entry
+    FUNCTION_OUT = 19
+    TIMER_IN = 20  # hrtimer_expire_entry
+    TIMER_OUT = 21
+    TIMER_START = 22  # hrtimer_start
     # Made by us, not recorded: they frame the windows and losses, and where NMI handlers began.
-    WINDOW_BEGIN = 17
-    WINDOW_END = 18
-    LOSS_BEGIN = 19
-    LOSS_END = 20
-    NMI_IN = 21
+    WINDOW_BEGIN = 23
+    WINDOW_END = 24
+    LOSS_BEGIN = 25
+    LOSS_END = 26
+    NMI_IN = 27
 
 
 class Property(IntFlag):
@@ -63,6 +69,12 @@ _BY_NAME = {
     "kvm_vcpu_wakeup": Code.WAKEUP_IN_KVM,
     "read_msr": Code.MSR_READ,
     "write_msr": Code.MSR_WRITE,
+    "rdpmc": Code.RDPMC,
+    "csd_function_entry": Code.FUNCTION_IN,
+    "csd_function_exit": Code.FUNCTION_OUT,
+    "hrtimer_expire_entry": Code.TIMER_IN,
+    "hrtimer_expire_exit": Code.TIMER_OUT,
+    "hrtimer_start": Code.TIMER_START,
     "sched_process_exit": Code.THREAD_END,
     "nmi_handler": Code.NMI,
     "kvm_timer_restore_state": Code.TIMER_RESTORE,

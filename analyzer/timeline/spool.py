@@ -33,6 +33,8 @@ class Chunk:
     property: Array
     first: Array
     second: Array
+    kind: Array
+    flags: Array
 
 
 class Spool:
@@ -138,8 +140,9 @@ class Spool:
             code = np.insert(code, places, (-own["kind"]).astype(np.uint8))
             properties = np.insert(properties, places, np.uint8(OWN_PROPERTIES))
         return Chunk(
-            raw["ts"], raw["cpu"], raw["tid"], code, properties, raw["first"], raw["second"]
-        )
+            raw["ts"], raw["cpu"], raw["tid"], code, properties, raw["first"], raw["second"],
+            raw["kind"], raw["flags"],
+        )  # fmt: skip
 
     def keep_tags(self, number: int, tags: Array) -> None:
         """Put aside what the backward pass found for a chunk."""

@@ -1,0 +1,235 @@
+"""How are accesses gathered into bursts, and what is made of one when it ends?"""
+
+from __future__ import annotations
+
+import numba
+
+from analyzer.arch.x86.swaps import Token
+from analyzer.timeline.attribution import parse as p
+from analyzer.timeline.attribution.words import Actor, Context, Mark
+
+OFF, ON = int(Token.GLOBAL_OFF), int(Token.GLOBAL_ON)
+GLOBAL_READ, LVTPC_GUEST = int(Token.GLOBAL_READ), int(Token.LVTPC_GUEST)
+COUNTER = int(Token.COUNTER_ZERO | Token.COUNTER_WRITE | Token.COUNTER_READ)
+SELECTOR = int(Token.SELECTOR_ZERO | Token.SELECTOR_WRITE | Token.SELECTOR_READ)
+SELECTOR_WRITE, FIXED_CTRL_WRITE = int(Token.SELECTOR_WRITE), int(Token.FIXED_CTRL_WRITE)
+FIXED = int(Token.FIXED_ZERO | Token.FIXED_WRITE | Token.FIXED_READ)
+FIXED_CTRL = int(Token.FIXED_CTRL_ZERO | Token.FIXED_CTRL_WRITE)
+GLOBAL, LVTPC = OFF | ON | GLOBAL_READ, int(Token.LVTPC_GUEST | Token.LVTPC_HOST)
+COUNTER_READS = int(Token.COUNTER_READ | Token.FIXED_READ)
+READS = GLOBAL_READ | int(Token.STATUS_READ | Token.SELECTOR_READ) | COUNTER_READS
+OTHER = int(Token.OTHER)
+# Levels of a CPU; one burst may be open at each.
+TASK, HARD, NMI = range(3)
+LEVELS, ROOM = 3, 512
+# Columns beside an open burst: accesses so far, thread, context, whether a VM entry was open, the
+# vCPU it ran for, whether guest state was on when it began.
+B_SIZE, B_TID, B_CONTEXT, B_IN_ENTRY, B_VCPU, B_LOADED = range(6)
+BURST_COLUMNS = 6
+# Columns of an access: token, index, event number, ts, bits.
+A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS = range(5)
+REDUNDANT, WRITES, ENABLES, GUEST_ONLY = 1, 2, 4, 8
+# State of a CPU: of the timeline, see contexts.py; here whether the guest's state is on, counters
+# that its load walked (0: not known), and the selectors that hold a guest's events (perf-backed).
+X_LOADED, X_COUNTERS = 0, 1
+# What was found, counted over the recording: see run.py.
+N_LOADS, N_SWAPS, N_EPISODES, N_FULL = range(4)
+# Columns of a swap row and of an episode row.
+(
+    S_TS, S_END, S_DONE, S_CPU, S_VCPU, S_KIND, S_TOLD, S_KVM_READS, S_KVM_WRITES, S_PERF_READS,
+    S_PERF_WRITES, S_REDUNDANT, S_COUNTERS, S_ON, S_GRAMMAR,
+) = range(15)  # fmt: skip
+SWAP_ROW = 15
+(
+    E_NUMBER, E_TS, E_END, E_CPU, E_TID, E_CONTEXT, E_ACCESSES, E_TOKENS, E_COUNTERS, E_LOADED,
+    E_VCPU,
+) = range(11)  # fmt: skip
+EPISODE_ROW = 11
+LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
+EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
+EXIT_READ, EMULATION, BY_SCHED = (
+    int(Actor.KVM_EXIT_READ), int(Actor.VPMU_EMULATION), int(Actor.VPMU_SCHED)
+)  # fmt: skip
+HOST = int(Actor.HOST_PERF)
+C_OUT, C_IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
+C_RDPMC, C_OTHER = int(Context.RDPMC), int(Context.OTHER)
+# perf sets bit 40 (GuestOnly) or 41 (HostOnly) on AMD; bit 22 enables a counter on both vendors.
+ENABLE_BIT, GUEST_BIT, HOST_BIT = 1 << 22, 1 << 40, 1 << 41
+UNKNOWN_VALUE = -(2**62) - 1
+
+
+@numba.njit
+def _slot(token, index):  # type: ignore[no-untyped-def]
+    # Where the last known value of a register stands; -1 for one that changes by itself.
+    if token & COUNTER:
+        return index & 31
+    if token & SELECTOR:
+        return 32 + (index & 31)
+    if token & FIXED:
+        return 64 + (index & 7)
+    if token & FIXED_CTRL:
+        return 72
+    if token & GLOBAL:
+        return 73
+    if token & LVTPC:
+        return 74
+    return -1
+
+
+SHADOWS = 75
+
+
+@numba.njit
+def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore[no-untyped-def]
+    """Add one access to an open burst: access int64[ROOM, 5], burst int64[BURST_COLUMNS]."""
+    bits, slot = 0, _slot(token, index)
+    if token & READS == 0:
+        bits |= WRITES
+        if slot >= 0 and shadow[slot] == value:
+            bits |= REDUNDANT
+        if token & SELECTOR_WRITE:
+            bits |= ENABLES if value & ENABLE_BIT else 0
+            bits |= GUEST_ONLY if value & GUEST_BIT and value & HOST_BIT == 0 else 0
+    if slot >= 0:
+        shadow[slot] = value
+    n = burst[B_SIZE]
+    access[n, A_TOKEN], access[n, A_INDEX], access[n, A_EVENT] = token, index, event
+    access[n, A_TS], access[n, A_BITS] = ts, bits
+    burst[B_SIZE] = n + 1
+
+
+@numba.njit
+def _mark(at, event, bits, episode, marks, episodes_of, patches, filled):  # type: ignore[no-untyped-def]
+    # Beside an event of this chunk, or on the list of those of chunks before.
+    if event >= at:
+        marks[event - at] |= bits
+        if episode >= 0:
+            episodes_of[event - at] = episode
+        return
+    n = filled[2]
+    patches[n, 0], patches[n, 1], patches[n, 2] = event, bits, episode
+    filled[2] = n + 1
+
+
+@numba.njit
+def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore[no-untyped-def]
+    row = out[filled[0]]
+    row[:] = 0
+    first, last = found[w, p.W_FIRST], found[w, p.W_LAST]
+    row[S_TS], row[S_END] = access[first, A_TS], access[last, A_TS]
+    load = found[w, p.W_KIND] == p.LOAD
+    row[S_DONE] = access[found[w, p.W_KVM_LAST if load else p.W_KVM_FIRST], A_TS]
+    row[S_CPU], row[S_VCPU], row[S_KIND] = cpu, burst[B_VCPU], found[w, p.W_KIND]
+    row[S_TOLD], row[S_COUNTERS] = found[w, p.W_TOLD], found[w, p.W_COUNTERS]
+    row[S_GRAMMAR] = found[w, p.W_GRAMMAR]
+    for n in range(first, last + 1):
+        writes = access[n, A_BITS] & WRITES != 0
+        perf = actor[n] == p.PERF_LOAD or actor[n] == p.PERF_PUT
+        row[(S_PERF_WRITES if writes else S_PERF_READS) if perf else (
+            S_KVM_WRITES if writes else S_KVM_READS)] += 1  # fmt: skip
+        if not perf:
+            row[S_REDUNDANT] += access[n, A_BITS] & REDUNDANT
+            row[S_ON] += access[n, A_BITS] & ENABLES != 0
+            row[S_ON] += access[n, A_TOKEN] & FIXED_CTRL_WRITE != 0
+    filled[0] += 1
+
+
+@numba.njit
+def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[no-untyped-def]
+    # The actor of accesses that belong to no swap.
+    context = burst[B_CONTEXT]
+    if burst[B_IN_ENTRY] and level == TASK:
+        only_reads = True
+        for n in range(first, end):
+            only_reads &= access[n, A_TOKEN] & GLOBAL_READ != 0
+        if only_reads:
+            return EXIT_READ
+    if level != TASK or not is_vcpu:
+        return HOST
+    if context == C_OUT or context == C_IN:
+        guests = False
+        for n in range(first, end):
+            guests |= access[n, A_BITS] & GUEST_ONLY != 0
+        return BY_SCHED if guests and not mediated else HOST
+    # In task context a vCPU's thread makes no call of perf's; KVM acts for its guest. Where the
+    # guest's state is put, a mediated KVM touches nothing here.
+    return EMULATION if not mediated or burst[B_LOADED] else HOST
+
+
+@numba.njit
+def flush(  # type: ignore[no-untyped-def]
+    at, cpu, level, access, burst, x, is_vcpu, mediated, steps, direction, count, marks,
+    episodes_of, patches, swaps, episodes, filled,
+):  # fmt: skip
+    """Decide about the burst that ends here and empty it.
+
+    access, burst: as in push. x: state of the CPU. mediated: the recording shows KVM's swaps.
+    count: int64[4] (N_*), carried. filled: int64[3], rows of swaps, episodes and patches.
+    """
+    size = burst[B_SIZE]
+    if size == 0:
+        return
+    token, index = access[:size, A_TOKEN].copy(), access[:size, A_INDEX].copy()
+    actor = access[:size, A_TOKEN] & 0
+    if level == TASK:
+        found = actor.repeat(p.SWAP_COLUMNS).reshape(size, p.SWAP_COLUMNS)
+        expected = x[X_COUNTERS] if mediated else -1
+        many = p.find_swaps(token, index, size, steps, direction, expected, actor, found)
+        for w in range(many):
+            load = found[w, p.W_KIND] == p.LOAD
+            x[X_LOADED] = 1 if load else 0
+            if load:
+                x[X_COUNTERS] = found[w, p.W_COUNTERS]
+            count[N_LOADS] += load
+            count[N_SWAPS] += 1
+            _swap_row(swaps, filled, access, burst, found, w, cpu, actor)
+            event = access[found[w, p.W_KVM_LAST if load else p.W_KVM_FIRST], A_EVENT]
+            bits = LOAD_DONE if load else PUT_BEGINS
+            _mark(at, event, bits, -1, marks, episodes_of, patches, filled)
+    first, loaded, next_swap = 0, burst[B_LOADED], 0
+    while first < size:
+        end = first + 1
+        if actor[first] != 0:
+            _mark(at, access[first, A_EVENT], actor[first], -1, marks, episodes_of, patches, filled)
+            if actor[first] == p.KVM_LOAD or actor[first] == p.KVM_PUT:
+                loaded = 1 if actor[first] == p.KVM_LOAD else 0
+            first = end
+            continue
+        while end < size and actor[end] == 0:
+            end += 1
+        who = _who(burst, access, first, end, level, mediated, is_vcpu)
+        number, context = -1, 0
+        if who == HOST:
+            number = count[N_EPISODES]
+            count[N_EPISODES] += 1
+            context = _episode(
+                number, episodes[filled[1]], access, burst, first, end, level, loaded, cpu
+            )
+            filled[1] += 1
+        for n in range(first, end):
+            bits = who | context << 4 | (EPISODE_BEGINS if number >= 0 and n == first else 0)
+            _mark(at, access[n, A_EVENT], bits, number, marks, episodes_of, patches, filled)
+        first = end
+    burst[B_SIZE] = 0
+
+
+@numba.njit
+def _episode(number, row, access, burst, first, end, level, loaded, cpu):  # type: ignore[no-untyped-def]
+    # Fills one row of an episode and returns its context.
+    tokens, counters, only_counters = 0, 0, True
+    for n in range(first, end):
+        token, index = access[n, A_TOKEN], access[n, A_INDEX]
+        tokens |= token
+        only_counters &= token & COUNTER_READS != 0
+        if token & (COUNTER | SELECTOR):
+            counters |= 1 << min(index, 31)
+        elif token & FIXED:
+            counters |= 1 << (32 + min(index, 15))
+    context = burst[B_CONTEXT]
+    if level == TASK and context == C_OTHER and only_counters:
+        context = C_RDPMC
+    row[E_NUMBER], row[E_TS], row[E_END] = number, access[first, A_TS], access[end - 1, A_TS]
+    row[E_CPU], row[E_TID], row[E_CONTEXT] = cpu, burst[B_TID], context
+    row[E_ACCESSES], row[E_TOKENS], row[E_COUNTERS] = end - first, tokens, counters
+    row[E_LOADED], row[E_VCPU] = loaded, burst[B_VCPU]
+    return context

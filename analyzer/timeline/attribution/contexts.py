@@ -1,0 +1,148 @@
+"""In which context is a CPU when it touches the PMU? State per CPU, one event at a time.
+
+Where the format carries the kernel's common_flags, they say whether an NMI, an interrupt or a task
+made an access; else the nesting of the recorded handlers does, and for NMIs the handler's duration.
+Interrupts, switches, VM entries and exits end the burst of the task; what else is recorded in
+between (probes, wake-ups, timers being set) does not.
+"""
+
+from __future__ import annotations
+
+import numba
+
+from analyzer.timeline import kernels as k
+from analyzer.timeline.attribution import bursts as b
+from analyzer.timeline.attribution.words import Context
+
+# Columns of a CPU's state after those of bursts.py.
+(
+    X_NMI, X_NEST, X_SOURCE, X_TIMER, X_FUNCTION, X_PREVIOUS, X_NEXT, X_OPEN,
+) = range(2, 10)  # fmt: skip
+# From here on: timers that were last set to a whole millisecond, where no function has a name.
+X_WHOLE, WHOLE_TIMERS = 10, 8
+X_PLACE = X_WHOLE + WHOLE_TIMERS
+CPU_COLUMNS = X_PLACE + 1
+# Classes of a handler's function (X_TIMER, X_FUNCTION) and of an interrupt (X_SOURCE).
+TIMER_TICK, TIMER_MUX, TIMER_OTHER, TIMER_UNNAMED = 1, 2, 3, 4
+FUNCTION_PERF, FUNCTION_OTHER = 1, 2
+SOURCE_TIMER, SOURCE_CALL, SOURCE_OTHER, SOURCE_SOFTIRQ, SOURCE_PMI = 1, 2, 3, 4, 5
+NOBODY = -2
+FLAG_HARD, FLAG_SOFT, FLAG_NMI, NO_FLAGS = 8, 0x10, 0x40, 255
+TICK, MUX, IPI = int(Context.TICK), int(Context.MUX_TIMER), int(Context.IPI)
+IN_NMI, OUT, IN, OTHER = (
+    int(Context.NMI), int(Context.SWITCH_OUT), int(Context.SWITCH_IN), int(Context.OTHER)
+)  # fmt: skip
+
+
+@numba.njit
+def level_of(x, flags):  # type: ignore[no-untyped-def]
+    """Return TASK, HARD or NMI for an event with these flags on a CPU in state x."""
+    if flags != NO_FLAGS:
+        if flags & FLAG_NMI:
+            return b.NMI
+        return b.HARD if flags & (FLAG_HARD | FLAG_SOFT) else b.TASK
+    if x[X_NMI] > 0:
+        return b.NMI
+    return b.HARD if x[X_NEST] > 0 else b.TASK
+
+
+@numba.njit
+def context_of(x, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
+    """Return the Context of an access at that level by that thread."""
+    if level == b.NMI:
+        return IN_NMI
+    if x[X_FUNCTION] == FUNCTION_PERF:
+        return IPI
+    if level == b.HARD:
+        if x[X_TIMER] == TIMER_TICK:
+            return TICK
+        if x[X_TIMER] == TIMER_MUX:
+            return MUX
+        if x[X_SOURCE] == SOURCE_PMI:
+            return IN_NMI
+        if x[X_SOURCE] == SOURCE_TIMER and not timers_recorded:
+            return TICK
+        if x[X_SOURCE] == SOURCE_CALL and x[X_FUNCTION] == 0:
+            return IPI
+        return OTHER
+    if x[X_PREVIOUS] != NOBODY and tid == x[X_PREVIOUS] and tid != x[X_NEXT]:
+        return OUT
+    if x[X_NEXT] != NOBODY and tid == x[X_NEXT]:
+        return IN
+    return OTHER
+
+
+@numba.njit
+def ends_task_burst(code):  # type: ignore[no-untyped-def]
+    """Say whether an event proves that other code than the burst's ran on the CPU."""
+    return (
+        code == k.ENTRY
+        or code == k.EXIT
+        or code == k.SWITCH
+        or code == k.IRQ_IN
+        or code == k.IOCTL_IN
+        or code == k.IOCTL_OUT
+        or code == k.USER_EXIT
+        or code == k.FPU
+        or code == k.FUNCTION_IN
+        or code == k.FUNCTION_OUT
+        or (code >= k.WINDOW_BEGIN and code != k.NMI_IN)
+    )
+
+
+@numba.njit
+def _set_timer(x, timer, whole):  # type: ignore[no-untyped-def]
+    for place in range(X_WHOLE, X_PLACE):
+        if x[place] == timer:
+            x[place] = timer if whole else NOBODY
+            return
+    if whole:
+        x[X_WHOLE + x[X_PLACE]] = timer
+        x[X_PLACE] = (x[X_PLACE] + 1) % WHOLE_TIMERS
+
+
+@numba.njit
+def follow(x, code, kind_class, tid, first, second):  # type: ignore[no-untyped-def]
+    """Bring the state of a CPU behind one event that is no access.
+
+    kind_class: class of an interrupt's vector, of a timer's function or of a called function; 1
+    for a timer that is set to a whole millisecond. first, second: fields of the event.
+    """
+    if code == k.NMI_IN:
+        x[X_NMI] += 1
+    elif code == k.NMI:
+        x[X_NMI] = max(x[X_NMI] - 1, 0)
+    elif code == k.IRQ_IN:
+        if x[X_NEST] == 0 or kind_class != SOURCE_SOFTIRQ:
+            x[X_SOURCE] = kind_class
+        x[X_NEST] += 1
+    elif code == k.IRQ_OUT:
+        x[X_NEST] = max(x[X_NEST] - 1, 0)
+        x[X_TIMER], x[X_SOURCE] = 0, 0
+    elif code == k.TIMER_IN:
+        x[X_TIMER] = kind_class
+        if kind_class == TIMER_UNNAMED:
+            x[X_TIMER] = TIMER_MUX
+            for place in range(X_WHOLE, X_PLACE):
+                if x[place] == second:
+                    x[X_TIMER] = TIMER_TICK
+    elif code == k.TIMER_START:
+        _set_timer(x, first, kind_class == 1)
+    elif code == k.TIMER_OUT:
+        x[X_TIMER] = 0
+    elif code == k.FUNCTION_IN:
+        x[X_FUNCTION] = kind_class
+    elif code == k.FUNCTION_OUT:
+        x[X_FUNCTION] = 0
+    elif code == k.SWITCH or code == k.ENTRY or code >= k.WINDOW_BEGIN:
+        x[X_NEST], x[X_NMI], x[X_TIMER], x[X_FUNCTION], x[X_SOURCE] = 0, 0, 0, 0, 0
+    if code == k.SWITCH:
+        x[X_PREVIOUS], x[X_NEXT] = tid, first
+    elif ends_task_burst(code):
+        x[X_PREVIOUS], x[X_NEXT] = NOBODY, NOBODY
+    if code == k.ENTRY:
+        x[X_OPEN] = 1
+    elif code == k.EXIT or code == k.SWITCH or (code >= k.WINDOW_BEGIN and code != k.NMI_IN):
+        x[X_OPEN] = 0
+    if code >= k.WINDOW_BEGIN and code != k.NMI_IN:
+        x[b.X_LOADED], x[b.X_COUNTERS] = 0, 0

@@ -1,0 +1,104 @@
+"""How does attribution go from event to event? The loop over one chunk."""
+
+from __future__ import annotations
+
+import numba
+
+from analyzer.timeline import kernels as k
+from analyzer.timeline.attribution import bursts as b
+from analyzer.timeline.attribution import contexts as x
+
+
+@numba.njit
+def _end_bursts(  # type: ignore[no-untyped-def]
+    at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, count, marks,
+    episodes_of, patches, swaps, episodes, filled,
+):  # fmt: skip
+    # Innermost first: an NMI inside a swap is before the swap's end.
+    for level in (b.NMI, b.HARD, b.TASK):
+        wanted = (level == b.TASK and task) or (level == b.HARD and hard) or level == b.NMI and nmi
+        n = c * b.LEVELS + level
+        if wanted and burst[n, b.B_SIZE]:
+            t = burst[n, b.B_TID] + 1
+            is_vcpu = 0 <= t < slot.size and slot[t] >= 0
+            b.flush(
+                at, c, level, accesses[n], burst[n], cpus[c], is_vcpu, mediated, steps, direction,
+                count, marks, episodes_of, patches, swaps, episodes, filled,
+            )  # fmt: skip
+
+
+@numba.njit(cache=True)
+def attribute(  # type: ignore[no-untyped-def]
+    at, ts, cpu, tid, code, flags, first, second, kind_class, token, index, slot, mediated,
+    timers_recorded, steps, direction, cpus, accesses, burst, shadow, count, marks, episodes_of,
+    patches, swaps, episodes, filled,
+):  # fmt: skip
+    """Attribute the accesses of one chunk that begins at event number `at`.
+
+    token int64[n]: 0 no access, -1 an access of no core PMU register; index int64[n]. kind_class
+    uint8[n], see contexts.follow. slot int32[tids]: vCPU of a tid or -1. State: cpus int64[c,
+    CPU_COLUMNS], accesses int64[c * 3, ROOM, 5], burst int64[c * 3, BURST_COLUMNS], shadow
+    int64[c, SHADOWS], count int64[4]. Written: marks uint16[n], episodes_of int32[n] (-1: none),
+    patches int64[p, 3] (event, bits, episode) for events of chunks before, swaps and episodes rows;
+    filled int64[3] how many of each.
+    """
+    for n in range(ts.size):
+        c, what, here = cpu[n], code[n], token[n]
+        if here < 0:
+            continue
+        level = x.level_of(cpus[c], flags[n])
+        own = flags[n] == x.NO_FLAGS and what >= k.WINDOW_BEGIN
+        if here == 0:
+            # With flags, an event of a lower level shows that the levels above are over.
+            known = flags[n] != x.NO_FLAGS
+            nmi = what == k.NMI or (known and level != b.NMI) or (own and what != k.NMI_IN)
+            hard = (
+                (known and level == b.TASK)
+                or what == k.IRQ_OUT
+                or what == k.TIMER_OUT
+                or what == k.FUNCTION_OUT
+                or what == k.FUNCTION_IN
+                or what == k.SWITCH
+                or what == k.ENTRY
+                or (own and what != k.NMI_IN)
+            )
+            task = x.ends_task_burst(what) and (level == b.TASK or what == k.IRQ_IN)
+            if task or hard or nmi:
+                _end_bursts(
+                    at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps,
+                    direction, count, marks, episodes_of, patches, swaps, episodes, filled,
+                )  # fmt: skip
+            x.follow(cpus[c], what, kind_class[n], tid[n], first[n], second[n])
+            continue
+        row = c * b.LEVELS + level
+        context = x.context_of(cpus[c], level, tid[n], timers_recorded)
+        size = burst[row, b.B_SIZE]
+        other = burst[row, b.B_TID] != tid[n] or burst[row, b.B_CONTEXT] != context
+        if size and (other or size == b.ROOM):
+            count[b.N_FULL] += size == b.ROOM
+            _end_bursts(
+                at, c, level == b.TASK, level == b.HARD, True, accesses, burst, cpus, slot,
+                mediated, steps, direction, count, marks, episodes_of, patches, swaps, episodes,
+                filled,
+            )  # fmt: skip
+            size = 0
+        if size == 0:
+            t = tid[n] + 1
+            burst[row, b.B_TID], burst[row, b.B_CONTEXT] = tid[n], context
+            burst[row, b.B_IN_ENTRY] = cpus[c, x.X_OPEN]
+            burst[row, b.B_VCPU] = slot[t] if 0 <= t < slot.size else -1
+            burst[row, b.B_LOADED] = cpus[c, b.X_LOADED]
+        b.push(accesses[row], burst[row], shadow[c], here, index[n], second[n], at + n, ts[n])
+
+
+@numba.njit(cache=True)
+def finish(  # type: ignore[no-untyped-def]
+    at, slot, mediated, steps, direction, cpus, accesses, burst, count, marks, episodes_of, patches,
+    swaps, episodes, filled,
+):  # fmt: skip
+    """End all bursts that are still open; arguments as in `attribute`."""
+    for c in range(cpus.shape[0]):
+        _end_bursts(
+            at, c, True, True, True, accesses, burst, cpus, slot, mediated, steps, direction, count,
+            marks, episodes_of, patches, swaps, episodes, filled,
+        )  # fmt: skip

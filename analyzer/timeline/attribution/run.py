@@ -1,0 +1,156 @@
+"""How is a whole recording attributed? Chunk after chunk, with what later chunks decide patched in.
+
+A burst is decided when it ends, which may be in a later chunk than its first access: what was not
+yet known then is a patch, applied before anything is read back. Swaps and episodes are written in
+order of their end; one whose end is later than the begin of a burst that is still open waits.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from analyzer.timeline.attribution import bursts as b
+from analyzer.timeline.attribution import contexts as x
+from analyzer.timeline.attribution.handlers import Handlers
+from analyzer.timeline.attribution.kernel import attribute, finish
+from analyzer.timeline.attribution.match import compile_grammars
+from analyzer.timeline.attribution.tokens import tokens_of
+from analyzer.timeline.marks import KindCodes
+from analyzer.timeline.spool import Chunk, Spool
+
+__all__ = ["Attribution", "Found"]
+
+Array = np.ndarray[Any, Any]
+FOREVER = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Found:
+    """Rows that are ready after a chunk: swaps int64[s, SWAP_ROW], episodes int64[e, 11]."""
+
+    swaps: Array
+    episodes: Array
+
+
+@dataclass(slots=True)
+class _Waiting:
+    # Rows that wait for their turn in order of time.
+    columns: int
+    end: int
+    rows: list[Array] = field(default_factory=list)
+
+    def take(self, before: int) -> Array:
+        rows = np.concatenate(self.rows) if self.rows else np.zeros((0, self.columns), np.int64)
+        ready = rows[:, self.end] < before
+        self.rows = [rows[~ready]]
+        rows = rows[ready]
+        return rows[np.argsort(rows[:, self.end], kind="stable")]
+
+
+class Attribution:
+    """Marks every access of a spool, and finds swaps and host episodes on the way."""
+
+    def __init__(self, spool: Spool, codes: KindCodes, vendor: str | None, slot: Array) -> None:
+        self.spool, self.codes, self.vendor, self.slot = spool, codes, vendor, slot
+        self.grammars = compile_grammars(vendor)
+        self._file = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
+        self._at: list[tuple[int, int, int]] = []  # event number, place in the file, events
+        self.count = np.zeros(4, np.int64)
+
+    def close(self) -> None:
+        """Remove the marks."""
+        self._file.close()
+
+    def run(self, handlers: Handlers, mediated: bool) -> Any:
+        """Yield Found after each chunk and once at the end; marks can be read after that."""
+        cpus = self.spool.top_cpu + 1
+        state = np.zeros((cpus, x.CPU_COLUMNS), np.int64)
+        state[:, (x.X_PREVIOUS, x.X_NEXT)] = x.NOBODY
+        state[:, x.X_WHOLE : x.X_PLACE] = x.NOBODY
+        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, 5), np.int64)
+        burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
+        shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
+        swaps, episodes = _Waiting(b.SWAP_ROW, b.S_END), _Waiting(b.EPISODE_ROW, b.E_END)
+        at = 0
+        for number in range(self.spool.chunks):
+            chunk = self.spool.chunk(number, self.codes)
+            size = chunk.ts.size
+            token, index = self._tokens(chunk)
+            classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)
+            marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
+            room = size + cpus * b.LEVELS * b.ROOM
+            out = self._outputs(room)
+            attribute(
+                at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
+                chunk.second, classes, token, index,
+                self.slot, mediated, handlers.timers_recorded, self.grammars.steps,
+                self.grammars.direction, state, accesses, burst, shadow, self.count, marks,
+                episodes_of, *out,
+            )  # fmt: skip
+            self._keep(at, marks, episodes_of)
+            self._settle(out, swaps, episodes)
+            at += size
+            open_since = self._open_since(accesses, burst)
+            yield Found(swaps.take(open_since), episodes.take(open_since))
+        out = self._outputs(cpus * b.LEVELS * b.ROOM)
+        finish(
+            at, self.slot, mediated, self.grammars.steps, self.grammars.direction, state, accesses,
+            burst, self.count, np.zeros(0, np.uint16), np.zeros(0, np.int32), *out,
+        )  # fmt: skip
+        self._settle(out, swaps, episodes)
+        yield Found(swaps.take(FOREVER), episodes.take(FOREVER))
+
+    def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
+        # A swap has at least six accesses, an episode one.
+        return (
+            np.empty((room, 3), np.int64),
+            np.empty((room // 6 + 1, b.SWAP_ROW), np.int64),
+            np.empty((room, b.EPISODE_ROW), np.int64),
+            np.zeros(3, np.int64),
+        )
+
+    def _tokens(self, chunk: Chunk) -> tuple[Array, Array]:
+        token, index = np.zeros(chunk.ts.size, np.int64), np.zeros(chunk.ts.size, np.int64)
+        rows, found, which = tokens_of(chunk.code, chunk.first, chunk.second, self.vendor)
+        token[rows] = np.where(found == 0, -1, found)
+        index[rows] = which
+        return token, index
+
+    def _open_since(self, accesses: Array, burst: Array) -> int:
+        is_open = np.flatnonzero(burst[:, b.B_SIZE] > 0)
+        return int(accesses[is_open, 0, b.A_TS].min()) if is_open.size else FOREVER
+
+    def _keep(self, at: int, marks: Array, episodes_of: Array) -> None:
+        place = self._file.seek(0, 2)
+        self._at.append((at, place, marks.size))
+        self._file.write(marks.data)
+        self._file.write(episodes_of.data)
+
+    def _settle(self, out: tuple[Array, ...], swaps: _Waiting, episodes: _Waiting) -> None:
+        patches, swap_rows, episode_rows, filled = out
+        swaps.rows.append(swap_rows[: filled[0]].copy())
+        episodes.rows.append(episode_rows[: filled[1]].copy())
+        begins = np.array([at for at, _, _ in self._at], np.int64)
+        for event, bits, episode in patches[: filled[2]].tolist():
+            begin, place, size = self._at[int(np.searchsorted(begins, event, "right")) - 1]
+            here = place + 2 * (event - begin)
+            self._file.seek(here)
+            before = int.from_bytes(self._file.read(2), "little")
+            self._file.seek(here)
+            self._file.write((before | bits).to_bytes(2, "little"))
+            if episode >= 0:
+                self._file.seek(place + 2 * size + 4 * (event - begin))
+                self._file.write(episode.to_bytes(4, "little"))
+
+    def marks(self, number: int) -> tuple[Array, Array]:
+        """Return marks uint16[n] (words.Mark) and episodes int32[n] (-1: none) of a chunk."""
+        _, place, size = self._at[number]
+        self._file.seek(place)
+        return (
+            np.frombuffer(bytearray(self._file.read(2 * size)), np.uint16),
+            np.frombuffer(bytearray(self._file.read(4 * size)), np.int32),
+        )

@@ -1,0 +1,51 @@
+"""Which actors and contexts are there, and how are they packed beside an event? Words and bits."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+__all__ = ["ACTORS", "CONTEXTS", "Actor", "Context", "Mark"]
+
+
+class Actor(IntEnum):
+    """Who made an access; design.md section 3."""
+
+    NONE = 0  # no access, or of a register that is no core PMU's
+    KVM_LOAD = 1
+    KVM_PUT = 2
+    PERF_LOAD = 3
+    PERF_PUT = 4
+    KVM_EXIT_READ = 5
+    VPMU_EMULATION = 6
+    VPMU_SCHED = 7
+    HOST_PERF = 8
+    UNKNOWN = 9
+
+
+class Context(IntEnum):
+    """In which context host perf acted; design.md section 3."""
+
+    NONE = 0
+    TICK = 1
+    MUX_TIMER = 2
+    IPI = 3
+    NMI = 4
+    SWITCH_OUT = 5
+    SWITCH_IN = 6
+    RDPMC = 7
+    OTHER = 8
+
+
+class Mark(IntFlag):
+    """Bits beside an event: actor in the low four, context in the next four, then these."""
+
+    LOAD_DONE = 1 << 8
+    PUT_BEGINS = 1 << 9
+    EPISODE_BEGINS = 1 << 10
+
+
+ACTORS = tuple(actor.name.lower() for actor in Actor)
+# Both ends of a switch are one context to the reader; table host_episode tells them apart.
+CONTEXTS = (
+    "none", "tick", "mux_timer", "ipi", "nmi", "context_switch", "context_switch", "rdpmc", "other",
+)  # fmt: skip
