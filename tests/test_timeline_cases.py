@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from analyzer.errors import LimitError
 from analyzer.pipeline import IngestOptions, ingest, whatif
 from analyzer.store import Store
+from analyzer.timeline import build
 from tests import perfetto_writer as w
 
 IOCTL_IN = w.Dense(65600, "syscalls", "sys_enter_ioctl", (("cmd", w.UINT64),))
@@ -188,3 +190,18 @@ def test_without_a_vendor_the_price_is_the_hull_of_both(tmp_path: Path, vendor: 
     assert len(overhead["cost_files"]) == (2 if vendor is None else 1)
     assert (overhead["typical_ns"] is None) == (vendor is None)
     assert overhead["low_ns"] < overhead["high_ns"]
+
+
+# At the limit all are kept; the thread behind it is refused, and no store is left.
+def test_more_vcpus_than_the_limit_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "VCPU_LIMIT", 2)
+    events = [one for n in (1, 2, 3) for one in (entry(10 * n, n), leave(10 * n + 5, n))]
+    assert load(tmp_path, cpu(0, *events[:4])).manifest["recording"]["vcpus"] == 2
+    (tmp_path / "more").mkdir()
+    with pytest.raises(LimitError) as refused:
+        load(tmp_path / "more", cpu(0, *events))
+    line = "x.pftrace: table vcpu: at least 3 threads run one; allowed are 2"
+    assert str(refused.value).endswith(line)
+    assert not list((tmp_path / "more").glob("*.vpmu"))

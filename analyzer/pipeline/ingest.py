@@ -56,7 +56,7 @@ def ingest(
         reader = find_reader(plain, recording)
         opened = reader.open(plain, ReadOptions(options.machine), trouble)
         writer = StoreWriter(path)
-        timeline = Timeline()
+        timeline = Timeline(recording)
         try:
             addresses: set[int] = set()
             for batch in opened.batches(progress):
