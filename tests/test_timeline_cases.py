@@ -154,6 +154,23 @@ def test_late_exit_of_arm64_ends_the_guest_at_the_first_host_event(tmp_path: Pat
     assert store.read("vcpu").to_pylist()[0]["late_ns"] == 10
 
 
+# With ECV each world switch has one kvm_get_timer_map in and one out, around the guest.
+def test_second_timer_map_of_one_entry_is_the_way_out_of_the_guest(tmp_path: Path) -> None:
+    def around(ts: int, *maps: int) -> list[tuple[int, int, str, dict[str, Any]]]:
+        back = (ts + 20, VCPU, "kvm_exit", {"ret": 0, "esr_ec": 0})
+        return [entry(ts), *((at, VCPU, "kvm_get_timer_map", {}) for at in maps), back]
+
+    load_map = (25, VCPU, "kvm_get_timer_map", {})  # vcpu_load has one too: before the entry
+    events = [switch(10, OTHER, VCPU), load_map, *around(30, 31, 47), *around(60, 61)]
+    store = load(tmp_path, cpu(0, *events, switch(90, VCPU, 0)), machine="aarch64")
+    pieces = store.read("guest_slice").to_pylist()
+    assert [(x["ts"], x["end"], x["ended_by"]) for x in pieces] == [
+        (30, 47, "host_event"),
+        (60, 80, "exit"),
+    ]
+    assert store.read("vcpu").to_pylist()[0]["late_ns"] == 3
+
+
 def test_lateness_on_x86_is_seen_in_the_recording_not_in_a_version(tmp_path: Path) -> None:
     timer = [(40, VCPU, "local_timer_entry", {"vector": 236})]
     timer += [(45, VCPU, "local_timer_exit", {"vector": 236})]

@@ -22,6 +22,7 @@ THREAD_END, OTHER = int(Code.THREAD_END), int(Code.OTHER)
 WINDOW_BEGIN, WINDOW_END = int(Code.WINDOW_BEGIN), int(Code.WINDOW_END)
 LOSS_BEGIN, LOSS_END = int(Code.LOSS_BEGIN), int(Code.LOSS_END)
 GAP, WAY_IN = int(Property.GAP), int(Property.WAY_IN)
+WAY_IN_ONCE = int(Property.WAY_IN_ONCE)
 KVM_RUN_CMD = KVM_RUN
 # EXIT_DEAD, EXIT_ZOMBIE and TASK_DEAD of prev_state; linux:include/linux/sched.h.
 DEAD_STATES = 0x10 | 0x20 | 0x80
