@@ -162,6 +162,13 @@ COUNTERS: tuple[Counter, ...] = (
         "events are missing there that no counter tells of",
     ),
     Counter(
+        "vendor_contradicted",
+        "doubt",
+        "the vendor that the user named is not the one that the recording shows, which is taken",
+        "kvm_exit.isa, MSR numbers of a core PMU",
+        "leave --vendor away",
+    ),
+    Counter(
         "array_fields_missing",
         "note",
         "fields that the recorder left out or mangled in events that have a table",
