@@ -69,3 +69,29 @@ def test_machine_of_another_family_is_its_own_vendor(tmp_path: Path) -> None:
     store = load(tmp_path, access("read_msr", 1), told=INTEL, machine="aarch64")
     assert store.manifest["recording"]["vendor"] == "arm64"
     assert store.manifest["trouble"]["vendor_contradicted"] == 1
+
+
+# The row that proves the vendor comes last: all rows before it are named after it nevertheless.
+@pytest.mark.parametrize(
+    ("proof", "told", "names"),
+    [
+        (AMD_CORE, None, [("PMC", 3), ("AMD_UNCORE_PMC", 7), ("AMD_UNCORE_PMC", 12), (None, None)]),
+        (INTEL_CORE, None, [("PMC", 3), ("PMC", 7), (None, None), ("FIXED_CTR", 1)]),
+        # What both vendors have stays unnamed; what only one has is named by that.
+        (0x1D9, None, [("PMC", 3), (None, None), ("AMD_UNCORE_PMC", 12), ("FIXED_CTR", 1)]),
+        (0x1D9, AMD, [("PMC", 3), ("AMD_UNCORE_PMC", 7), ("AMD_UNCORE_PMC", 12), (None, None)]),
+    ],
+)
+def test_rdpmc_is_named_by_the_vendor_that_a_later_row_proves(
+    tmp_path: Path, proof: int, told: str | None, names: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two rows a row group, so that a rewritten table has several.
+    monkeypatch.setattr("analyzer.store.writing.GROUP_ROWS", 2)
+    reads = [access("rdpmc", ecx, ts=20 + ecx % 16) for ecx in (3, 7, 12)]
+    fixed = access("rdpmc", 0x40000001, ts=40)
+    store = load(tmp_path, *reads, fixed, access("read_msr", proof, ts=50), told=told)
+    rows = store.read("pmu_access").to_pylist()
+    assert [(row["register"], row["index"]) for row in rows[:4]] == names
+    assert [row["ts"] for row in rows] == sorted(row["ts"] for row in rows)
+    assert store.manifest["tables"]["pmu_access"] == 5
+    assert not list((tmp_path / "x.vpmu").glob("*.old"))

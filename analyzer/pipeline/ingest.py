@@ -69,6 +69,7 @@ def ingest(
             for name, rows in timeline.tables(facts, family):
                 writer.append(name, rows)
             vendor = evidence.vendor(family, options.vendor, trouble)
+            evidence.correct_names(vendor, writer)
             _small_tables(writer, facts, timeline)
             writer.finish(_manifest(recording, options, facts, vendor, trouble, timeline))
         except BaseException:

@@ -1,4 +1,4 @@
-"""Whose CPU was recorded? Evidence gathered while reading, and what the answer names anew.
+"""Whose CPU was recorded, and which names did the reader get wrong before it was known?
 
 In order: isa of kvm_exit, the MSRs of a core PMU, what the user says. A recording knows better than
 a flag that was typed for another one, so the flag only fills a silence.
@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from analyzer.arch import Family
 from analyzer.arch.x86.msrs import vendor_of_addresses
+from analyzer.readers.registers import name_again, names_differ
+from analyzer.store import StoreWriter
 from analyzer.trouble import Trouble
 
 __all__ = ["VendorEvidence"]
@@ -26,6 +28,7 @@ class VendorEvidence:
     def __init__(self) -> None:
         self._isas: set[str] = set()
         self._msrs: set[int] = set()
+        self._indexes: set[int] = set()
 
     def take(self, tables: dict[str, pa.RecordBatch]) -> None:
         """Look at one batch's tables."""
@@ -37,9 +40,13 @@ class VendorEvidence:
             # A foreign MSR that is only probed fails, and rdpmc's indexes are no MSR numbers.
             failed = pc.fill_null(rows.column("failed"), False)
             is_rdpmc = pc.equal(rows.column("op"), "rdpmc")
-            took = pc.invert(pc.or_(failed, is_rdpmc))
-            msrs = pc.unique(rows.column("address").filter(took))
-            self._msrs.update(number for number in msrs.to_pylist() if number is not None)
+            address = rows.column("address")
+            for into, which in (
+                (self._msrs, pc.invert(pc.or_(failed, is_rdpmc))),
+                (self._indexes, is_rdpmc),
+            ):
+                found = address.filter(which).unique().to_pylist()
+                into.update(number for number in found if number is not None)
 
     def vendor(self, family: Family | None, told: str | None, trouble: Trouble) -> str | None:
         """Return the vendor (off x86 the family's name), None where nothing tells.
@@ -50,6 +57,12 @@ class VendorEvidence:
         if told is not None and shown is not None and told != shown:
             trouble.add("vendor_contradicted", 1, f"--vendor {told}, recorded {shown}")
         return shown or told
+
+    def correct_names(self, vendor: str | None, writer: StoreWriter) -> None:
+        """Name the registers of pmu_access again where the vendor gives another name to one."""
+        of_x86 = vendor if vendor in _OF_ISA.values() else None
+        if self._indexes and names_differ(self._indexes, of_x86):
+            writer.rewrite("pmu_access", lambda rows: name_again(rows, of_x86))
 
     def _shown(self, family: Family | None) -> str | None:
         if family is not None and family.name != "x86":

@@ -20,7 +20,7 @@ from analyzer.readers.exits import exit_columns
 from analyzer.readers.perfetto.names import POINTER_COLUMNS, EventKind
 from analyzer.readers.perfetto.payload import legacy_fields, payload_fields
 from analyzer.readers.perfetto.walk import ABSENT
-from analyzer.readers.registers import register_columns
+from analyzer.readers.registers import OPS, register_columns
 from analyzer.tables import BY_NAME, Table
 
 Array = np.ndarray[Any, Any]
@@ -250,10 +250,7 @@ class Assembler:
         plan = self.plans[self.number_of_table[name]]
         if name == "pmu_access":
             op = np.array(
-                [
-                    ("read", "write", "rdpmc").index(self.kinds[k].target.constants["op"])
-                    for k in kinds
-                ],
+                [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds],
                 np.int8,
             )[group]
             columns.update(register_columns(op, values[plan.slot_of["address"]]))
