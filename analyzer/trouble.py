@@ -194,7 +194,8 @@ COUNTERS: tuple[Counter, ...] = (
         "note",
         "pointer fields that hold the order of their first appearance, not addresses",
         "formats.md 1.3",
-        "equality still means identity within this recording",
+        "equality means identity only within one drain_period_ms; functions have names where the "
+        "recorder's symbolize_ksyms was on",
     ),
     Counter(
         "unread_packets",

@@ -15,6 +15,7 @@ import numpy as np
 
 from analyzer.errors import FormatError, LimitError
 from analyzer.readers.perfetto import layout, names
+from analyzer.readers.perfetto.symbols import KernelSymbols
 from analyzer.readers.perfetto.unpack import inflate, unzstd
 from analyzer.trouble import Trouble
 
@@ -37,10 +38,10 @@ READ_FIELDS = (
 )
 
 # Columns of Bundles.rows beside layout's B_*.
-X_OFFSET, X_LENGTH, X_CONTAINER, X_SEQUENCE, X_DROPPED, X_MACHINE = range(
-    layout.BUNDLE_ROWS, layout.BUNDLE_ROWS + 6
+X_OFFSET, X_LENGTH, X_CONTAINER, X_SEQUENCE, X_DROPPED, X_MACHINE, X_SYMBOLS = range(
+    layout.BUNDLE_ROWS, layout.BUNDLE_ROWS + 7
 )
-ROWS = layout.BUNDLE_ROWS + 6
+ROWS = layout.BUNDLE_ROWS + 7
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class TraceIndex:
     size: int
     bundles: Bundles
     kinds: names.EventKinds
+    symbols: KernelSymbols = field(default_factory=KernelSymbols)
     packets: list[Any] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
@@ -177,6 +179,10 @@ class _Indexer:
     ) -> None:
         begin, length = int(packet[layout.P_FIELD_OFFSET]), int(packet[layout.P_FIELD_LENGTH])
         row = np.zeros(ROWS, np.int64)
+        rest = buf[begin + length : int(packet[layout.P_OFFSET] + packet[layout.P_LENGTH])]
+        row[X_SYMBOLS] = self.index.symbols.take(
+            rest.tobytes(), int(packet[layout.P_SEQUENCE]), dropped
+        )
         layout.scan_bundle(
             buf, begin, begin + length, self.bundle_numbers, self.index.kinds.lut,
             row[: layout.BUNDLE_ROWS], self.fresh,

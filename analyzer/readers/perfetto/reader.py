@@ -18,7 +18,13 @@ from analyzer.readers.perfetto.facts import (
     read_small_packets,
     realtime_offset,
 )
-from analyzer.readers.perfetto.index import X_DROPPED, X_MACHINE, TraceIndex, index_trace
+from analyzer.readers.perfetto.index import (
+    X_DROPPED,
+    X_MACHINE,
+    X_SYMBOLS,
+    TraceIndex,
+    index_trace,
+)
 from analyzer.readers.perfetto.loss import (
     begins_late,
     carry_flags,
@@ -85,7 +91,7 @@ class PerfettoRecording:
         chosen = chosen[
             np.lexsort((rows[chosen, layout.B_CPU], (rows[:, layout.B_FIRST] + offsets)[chosen]))
         ]
-        assembler = Assembler(index.kinds.kinds, legacy_numbers()[1])
+        assembler = Assembler(index.kinds.kinds, legacy_numbers()[1], index.symbols)
         pieces = Pieces(
             self._fd,
             index.bundles,
@@ -167,6 +173,7 @@ class PerfettoRecording:
             before = facts.event_counts.get(kind.name, (0, None))[0]
             facts.event_counts[kind.name] = (before + int(merger.counts[number]), kind.target.table)
         facts.reasons = assembler.reasons.names
+        facts.symbols = dict(enumerate(index.symbols.names.names))
         for tid, (_, code) in assembler.comm_of.items():
             known = small.names.get(tid)
             name = assembler.text.names[code]
@@ -244,8 +251,11 @@ class _Merger:
         group_rows(order, data.kind, table_of_kind, starts, rows)
         first = np.full(data.ts.size, -(2**63), np.int64)
         second = np.full(data.ts.size, -(2**63), np.int64)
+        maps = self.rows[bundle, X_SYMBOLS]
         tables = {
-            name: self.assembler.build(n, data, rows[starts[n] : starts[n + 1]], first, second)
+            name: self.assembler.build(
+                n, data, rows[starts[n] : starts[n + 1]], maps, first, second
+            )
             for n, name in enumerate(self.assembler.tables)
             if starts[n + 1] > starts[n]
         }
