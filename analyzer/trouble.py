@@ -99,6 +99,13 @@ COUNTERS: tuple[Counter, ...] = (
         "raise the size of the trace buffer",
     ),
     Counter(
+        "samples_without_clock",
+        "loss",
+        "perf samples left out because no pair of clock readings leads to the trace clock",
+        "TracePacket.timestamp_clock_id, ClockSnapshot",
+        "record with the default clocks (boot)",
+    ),
+    Counter(
         "tail_events",
         "loss",
         "events that stayed in the kernel's buffer when the recorder stopped",

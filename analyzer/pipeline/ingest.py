@@ -110,6 +110,7 @@ def _small_tables(writer: StoreWriter, facts: RecordingFacts, timeline: Timeline
         "window",
         [{"cpu": w.cpu, "ts": w.ts, "end": w.end, "events": w.events} for w in facts.windows],
     )
+    writer.write("host_event", facts.host_events)
     writer.write("vcpu", timeline.result.vcpus)
     writer.write("exit_reason", timeline.result.reasons)
 
