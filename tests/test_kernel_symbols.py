@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from analyzer.pipeline import IngestOptions, ingest
@@ -85,10 +84,7 @@ def test_without_symbols_the_stream_keeps_what_was_recorded(tmp_path: Path) -> N
 
 
 # The recording has two ticks, in which tick_nohz_handler is 2 and then 4.
-def test_recorded_tick_has_its_name_in_both_of_its_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def test_recorded_tick_has_its_name_in_both_of_its_numbers(tmp_path: Path) -> None:
     store = ingest(str(FIXTURE), tmp_path / "x.vpmu", IngestOptions(), lambda done, total: None)
     timers = store.read("timer").to_pylist()
     of_tick = {row["function"] for row in timers if row["function_name"] == "tick_nohz_handler"}
