@@ -99,6 +99,13 @@ COUNTERS: tuple[Counter, ...] = (
         "raise the size of the trace buffer",
     ),
     Counter(
+        "samples_without_clock",
+        "loss",
+        "perf samples left out because no pair of clock readings leads to the trace clock",
+        "TracePacket.timestamp_clock_id, ClockSnapshot",
+        "record with the default clocks (boot)",
+    ),
+    Counter(
         "tail_events",
         "loss",
         "events that stayed in the kernel's buffer when the recorder stopped",
@@ -162,6 +169,13 @@ COUNTERS: tuple[Counter, ...] = (
         "events are missing there that no counter tells of",
     ),
     Counter(
+        "vendor_contradicted",
+        "doubt",
+        "the vendor that the user named is not the one that the recording shows, which is taken",
+        "kvm_exit.isa, MSR numbers of a core PMU",
+        "leave --vendor away",
+    ),
+    Counter(
         "array_fields_missing",
         "note",
         "fields that the recorder left out or mangled in events that have a table",
@@ -187,7 +201,8 @@ COUNTERS: tuple[Counter, ...] = (
         "note",
         "pointer fields that hold the order of their first appearance, not addresses",
         "formats.md 1.3",
-        "equality still means identity within this recording",
+        "equality means identity only within one drain_period_ms; functions have names where the "
+        "recorder's symbolize_ksyms was on",
     ),
     Counter(
         "unread_packets",

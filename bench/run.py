@@ -4,12 +4,17 @@
 both in fresh processes after one warm-up, and prints CPU seconds per million events as the slope
 between the two (so start-up counts for nothing), peak memory, and what protobuf needs to parse the
 smaller file and to read kind, time and pid of each event.
+
+With --trace-processor (or VPMU_BENCH_TRACE_PROCESSOR) naming the query.mjs of a Perfetto trace
+processor in wasm, that one loads the smaller file too and counts its events by name. A native build
+is faster, so its number is no measure of Perfetto; it is another whole reading on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -126,12 +131,30 @@ def measure(what: str, path: Path) -> dict[str, Any]:
     return result
 
 
+def measure_trace_processor(script: str, path: Path) -> float:
+    """Return CPU seconds to load a file and count its events by name, less those of the start."""
+
+    def cpu_seconds(*arguments: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(["node", script, *arguments], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    query = "select name, count(*) as n from ftrace_event group by name"
+    return cpu_seconds(str(path), query) - cpu_seconds("--version")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", nargs=2, metavar=("WHAT", "PATH"))
     parser.add_argument("--small", type=int, default=1_000_000)
     parser.add_argument("--large", type=int, default=10_000_000)
+    parser.add_argument(
+        "--trace-processor",
+        metavar="QUERY_MJS",
+        default=os.environ.get("VPMU_BENCH_TRACE_PROCESSOR"),
+    )
     options = parser.parse_args()
     if options.child:
         what, path = options.child
@@ -149,6 +172,8 @@ def main() -> None:
             measure("ingest", large),
             measure("protobuf", small),
         )
+        script = options.trace_processor
+        wasm = measure_trace_processor(script, small) if script else None
     millions = (n_large - n_small) / 1e6
     for name in ("recorded", "timeline"):
         print(f"{name}: {(many[name] - few[name]) / millions:.3f} CPU s per million events")
@@ -159,6 +184,10 @@ def main() -> None:
         f"protobuf: parse {peer['parse'] / per_million:.3f}, read kind, time and pid "
         f"{peer['read'] / per_million:.3f} CPU s per million; peak {peer['peak_mb']:.0f} MB"
     )
+    if wasm is not None:
+        ours = (few["recorded"] + few["timeline"]) / per_million
+        print(f"trace processor (wasm): load and count by name {wasm / per_million:.3f} CPU s per")
+        print(f"  million; ours on that file, to a whole store: {ours:.3f}")
 
 
 if __name__ == "__main__":

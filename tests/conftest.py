@@ -1,13 +1,19 @@
-"""What holds for every test: the same examples on every run, and no network."""
+"""What holds for every test: the same examples on every run, no network, a home of its own."""
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # No deadline: the first example pays for a kernel's compilation. No database and a fixed seed: a
 # failure on one machine is a failure on all.
@@ -35,3 +41,27 @@ def no_network() -> Iterator[None]:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, guard(name))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the note of the last store out of the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+def run_command(
+    folder: Path, *arguments: str, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `analyzer` in a process of its own, in `folder`, and return what it printed."""
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    environment.update(PYTHONPATH=str(ROOT), XDG_STATE_HOME=str(folder / "state"))
+    return subprocess.run(
+        [sys.executable, "-c", "from analyzer.cli import main; main()", *arguments],
+        cwd=folder,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )

@@ -22,11 +22,6 @@ TABLES = ("vm_entry", "kvm_fpu", "pmu_access", "sched_switch", "wakeup", "event_
 GLOBAL = 2
 
 
-@pytest.fixture(autouse=True)
-def home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
 def load(
     tmp_path: Path, data: bytes | Iterable[bytes], name: str = "x", machine: int | None = None
 ) -> Store:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.conftest import ROOT, run_command
+
 README = (ROOT / "README.md").read_text()
 CI_RUN = ROOT / ".ci" / "run"
 FIRST_OUTPUT = re.compile(r"<!-- first-output -->(.*?)<!-- /first-output -->", re.DOTALL)
@@ -44,18 +43,9 @@ def test_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
         pytest.skip("README.md shows no first output yet")
     arguments = shlex.split(commands()[0].partition(" .venv/bin/analyzer ")[2])
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
-        [sys.executable, "-c", "from analyzer.cli import main; main()", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    assert strip_ends(done.stdout) == strip_ends(fence[1])
+    assert strip_ends(done.stdout.decode()) == strip_ends(fence[1])
 
 
 def strip_ends(text: str) -> list[str]:

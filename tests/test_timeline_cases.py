@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from analyzer.errors import LimitError
 from analyzer.pipeline import IngestOptions, ingest, whatif
 from analyzer.store import Store
+from analyzer.timeline import build
 from tests import perfetto_writer as w
 
 IOCTL_IN = w.Dense(65600, "syscalls", "sys_enter_ioctl", (("cmd", w.UINT64),))
@@ -152,6 +154,23 @@ def test_late_exit_of_arm64_ends_the_guest_at_the_first_host_event(tmp_path: Pat
     assert store.read("vcpu").to_pylist()[0]["late_ns"] == 10
 
 
+# With ECV each world switch has one kvm_get_timer_map in and one out, around the guest.
+def test_second_timer_map_of_one_entry_is_the_way_out_of_the_guest(tmp_path: Path) -> None:
+    def around(ts: int, *maps: int) -> list[tuple[int, int, str, dict[str, Any]]]:
+        back = (ts + 20, VCPU, "kvm_exit", {"ret": 0, "esr_ec": 0})
+        return [entry(ts), *((at, VCPU, "kvm_get_timer_map", {}) for at in maps), back]
+
+    load_map = (25, VCPU, "kvm_get_timer_map", {})  # vcpu_load has one too: before the entry
+    events = [switch(10, OTHER, VCPU), load_map, *around(30, 31, 47), *around(60, 61)]
+    store = load(tmp_path, cpu(0, *events, switch(90, VCPU, 0)), machine="aarch64")
+    pieces = store.read("guest_slice").to_pylist()
+    assert [(x["ts"], x["end"], x["ended_by"]) for x in pieces] == [
+        (30, 47, "host_event"),
+        (60, 80, "exit"),
+    ]
+    assert store.read("vcpu").to_pylist()[0]["late_ns"] == 3
+
+
 def test_lateness_on_x86_is_seen_in_the_recording_not_in_a_version(tmp_path: Path) -> None:
     timer = [(40, VCPU, "local_timer_entry", {"vector": 236})]
     timer += [(45, VCPU, "local_timer_exit", {"vector": 236})]
@@ -188,3 +207,18 @@ def test_without_a_vendor_the_price_is_the_hull_of_both(tmp_path: Path, vendor: 
     assert len(overhead["cost_files"]) == (2 if vendor is None else 1)
     assert (overhead["typical_ns"] is None) == (vendor is None)
     assert overhead["low_ns"] < overhead["high_ns"]
+
+
+# At the limit all are kept; the thread behind it is refused, and no store is left.
+def test_more_vcpus_than_the_limit_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "VCPU_LIMIT", 2)
+    events = [one for n in (1, 2, 3) for one in (entry(10 * n, n), leave(10 * n + 5, n))]
+    assert load(tmp_path, cpu(0, *events[:4])).manifest["recording"]["vcpus"] == 2
+    (tmp_path / "more").mkdir()
+    with pytest.raises(LimitError) as refused:
+        load(tmp_path / "more", cpu(0, *events))
+    line = "x.pftrace: table vcpu: at least 3 threads run one; allowed are 2"
+    assert str(refused.value).endswith(line)
+    assert not list((tmp_path / "more").glob("*.vpmu"))

@@ -20,7 +20,7 @@ class Family:
     gap_events: what a gap between kvm_exit and kvm_entry may hold inside one inner loop; an empty
     set says that no recorded gap lies inside one, not even an empty gap.
     way_in_events: what may stand between kvm_entry and guest mode.
-    way_in_once: each of these stands there once at most, a second one is the way out.
+    way_in_once_events: those of them that stand there once at most; a second is the way out.
     exit_is_late: whether kvm_exit comes after the host's interrupts that ended the guest: "always",
     or "if_seen", if an interrupt, softirq or sched_switch stands between an entry and its exit.
     hidden_reentries: the hypervisor re-enters by itself without an event, so recorded exits are a
@@ -31,10 +31,10 @@ class Family:
     name: str
     gap_events: frozenset[str]
     way_in_events: frozenset[str]
-    way_in_once: bool
     exit_is_late: str
     hidden_reentries: bool
     timer_marks: bool
+    way_in_once_events: frozenset[str] = frozenset()
     timer_restore_events: frozenset[str] = frozenset()
     timer_save_events: frozenset[str] = frozenset()
 
@@ -44,7 +44,6 @@ FAMILIES: dict[str, Family] = {
         name="x86",
         gap_events=x86.GAP_EVENTS,
         way_in_events=x86.WAY_IN_EVENTS,
-        way_in_once=False,
         exit_is_late=x86.KVM_EXIT_IS_LATE,
         hidden_reentries=False,
         timer_marks=False,
@@ -53,7 +52,7 @@ FAMILIES: dict[str, Family] = {
         name="arm64",
         gap_events=arm64.GAP_EVENTS,
         way_in_events=arm64.WAY_IN_EVENTS,
-        way_in_once=True,
+        way_in_once_events=arm64.WAY_IN_ONCE_EVENTS,
         exit_is_late=arm64.KVM_EXIT_IS_LATE,
         hidden_reentries=True,
         timer_marks=True,

@@ -74,7 +74,9 @@ def ingest_command(
     recordings: Annotated[list[str], typer.Argument(metavar="TRACE…", help="recordings")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="store to write")] = None,
     emulated: Emulated = None,
-    vendor: Annotated[str | None, typer.Option(help="GenuineIntel or AuthenticAMD")] = None,
+    vendor: Annotated[
+        str | None, typer.Option(help="GenuineIntel or AuthenticAMD, where nothing recorded tells")
+    ] = None,
     machine: Annotated[int | None, typer.Option(help="machine_id whose events are wanted")] = None,
 ) -> None:
     """Turn recordings into stores of Parquet tables."""

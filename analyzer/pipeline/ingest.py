@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from analyzer.arch import Family, family_of_machine
-from analyzer.arch.x86.msrs import vendor_of_addresses
+from analyzer.arch import family_of_machine
+from analyzer.pipeline.vendor import VendorEvidence
 from analyzer.readers.recording import ReadOptions, RecordingFacts
 from analyzer.readers.registry import find_reader
 from analyzer.readers.unwrap import plain_name, seekable_path
@@ -25,7 +23,8 @@ __all__ = ["IngestOptions", "ingest", "store_path"]
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """What the user says of a recording; None: nothing."""
+    """What the user says of a recording; None: nothing. The vendor only counts where the
+    recording itself does not show one."""
 
     emulated: bool | None = None
     vendor: str | None = None
@@ -56,22 +55,21 @@ def ingest(
         reader = find_reader(plain, recording)
         opened = reader.open(plain, ReadOptions(options.machine), trouble)
         writer = StoreWriter(path)
-        timeline = Timeline()
+        timeline = Timeline(recording)
         try:
-            addresses: set[int] = set()
+            evidence = VendorEvidence()
             for batch in opened.batches(progress):
                 for name, rows in batch.tables.items():
                     writer.append(name, rows)
-                if "pmu_access" in batch.tables:
-                    found = batch.tables["pmu_access"].column("address").unique()
-                    addresses.update(a for a in found.to_pylist() if a is not None)
+                evidence.take(batch.tables)
                 timeline.feed(batch.stream)
             facts = opened.facts
             facts.damage = [line.replace(plain, recording) for line in [*damage, *facts.damage]]
             family = family_of_machine(facts.machine)
             for name, rows in timeline.tables(facts, family):
                 writer.append(name, rows)
-            vendor = options.vendor or _vendor(family, addresses)
+            vendor = evidence.vendor(family, options.vendor, trouble)
+            evidence.correct_names(vendor, writer)
             _small_tables(writer, facts, timeline)
             writer.finish(_manifest(recording, options, facts, vendor, trouble, timeline))
         except BaseException:
@@ -82,12 +80,6 @@ def ingest(
             timeline.close()
     remember_store(path)
     return open_store(path)
-
-
-def _vendor(family: Family | None, addresses: set[int]) -> str | None:
-    if family is not None and family.name != "x86":
-        return family.name
-    return vendor_of_addresses(np.array(sorted(addresses), np.int64)) if addresses else None
 
 
 def _small_tables(writer: StoreWriter, facts: RecordingFacts, timeline: Timeline) -> None:
@@ -118,6 +110,7 @@ def _small_tables(writer: StoreWriter, facts: RecordingFacts, timeline: Timeline
         "window",
         [{"cpu": w.cpu, "ts": w.ts, "end": w.end, "events": w.events} for w in facts.windows],
     )
+    writer.write("host_event", facts.host_events)
     writer.write("vcpu", timeline.result.vcpus)
     writer.write("exit_reason", timeline.result.reasons)
 

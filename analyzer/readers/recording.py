@@ -92,7 +92,8 @@ class RecordingFacts:
 
     `event_names[kind]` names the kinds of the stream, `reasons[n]` the exits' reasons.
     `realtime_offset_ns`: CLOCK_REALTIME minus the trace clock, None where nothing tells.
-    `symbols`: names of the kernel functions that stand as numbers in the stream's fields.
+    `symbols`: names of the kernel functions that stand as numbers in the stream's fields; where it
+    is empty those fields hold what was recorded. `host_events`: rows of the table of that name.
     """
 
     format: str
@@ -112,6 +113,7 @@ class RecordingFacts:
     threads: list[ThreadName] = field(default_factory=list)
     vcpu_ids: dict[int, int] = field(default_factory=dict)
     symbols: dict[int, str] = field(default_factory=dict)
+    host_events: list[dict[str, Any]] = field(default_factory=list)
     lost_events: int | None = 0
     damage: list[str] = field(default_factory=list)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,22 @@ class StoreWriter:
         schema = arrow_schema(BY_NAME[table])
         for batch in pa.Table.from_pylist(rows, schema).to_batches():
             self.append(table, batch)
+
+    def rewrite(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Replace a table's rows so far by what `change` makes of them, a row group at a time."""
+        path = self.folder / table_file(table)
+        old = path.with_suffix(".old")
+        try:
+            self._writers.pop(table).close()
+            os.rename(path, old)
+            with pq.ParquetFile(old) as file:
+                for group in range(file.num_row_groups):
+                    rows = change(file.read_row_group(group)).cast(arrow_schema(BY_NAME[table]))
+                    for batch in rows.to_batches():
+                        self.append(table, batch)
+            os.remove(old)
+        except OSError as error:
+            raise OutputError(f"{self.target}: cannot write table {table}: {error}") from error
 
     def rows(self) -> dict[str, int]:
         """Return the rows of every table so far."""

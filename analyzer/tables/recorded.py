@@ -202,6 +202,56 @@ FUNCTION_SPAN = Table(
         _column("function", "text", "function of a probe", "kernel symbols of the recording"),
     ),
 )
+PERF_SAMPLE = Table(
+    "perf_sample",
+    "recorded",
+    "samples that a host's perf event took; one that the recorder gave up tells why",
+    (
+        TS,
+        _column("cpu", "int32", "host's logical CPU that was sampled", "PerfSample.cpu"),
+        _column("tid", "int32", "thread that was sampled", "PerfSample.tid"),
+        _column("pid", "int32", "its process", "PerfSample.pid"),
+        _column(
+            "cpu_mode",
+            "enum",
+            "unknown, kernel, user, hypervisor, guest_kernel or guest_user",
+            "PerfSample.cpu_mode",
+        ),
+        _column("count", "uint64", "the event's count at the sample", "PerfSample.timebase_count"),
+        _column(
+            "callstack",
+            "uint64",
+            "serial number of the call stack, which stays in the recording",
+            "PerfSample.callstack_iid",
+        ),
+        _column(
+            "skipped",
+            "enum",
+            "where it was given up: read_stage, unwind_stage, unwind_enqueue or not_in_scope",
+            "PerfSample.sample_skipped_reason",
+        ),
+    ),
+)
+HOST_EVENT = Table(
+    "host_event",
+    "recorded",
+    "perf events that the recorder opened on the host, as its configuration says",
+    (
+        Column("name", "string", "its name, or the counter's or tracepoint's", "PerfEventConfig"),
+        Column("use", "enum", "sampled, or counted with each sample", "timebase, followers"),
+        _column("type", "uint32", "PERF_TYPE_*; null: the kernel's own number", "counter, type"),
+        _column("config", "uint64", "event within its type", "counter, raw_event.config"),
+        _column("freq", "uint64", "samples asked for", "timebase.frequency", "Hz"),
+        _column("period", "uint64", "events between two samples", "timebase.period", "events"),
+        _column("exclude_guest", "bool", "not counted while a guest runs", "perf_event_attr"),
+        _column("exclude_host", "bool", "counted in guests only", "perf_event_attr"),
+        _column("exclude_kernel", "bool", "not counted in the kernel", "modifiers"),
+        _column("exclude_user", "bool", "not counted in user space", "modifiers"),
+        _column("pinned", "bool", "never multiplexed", "perf_event_attr"),
+        _column("scope", "enum", "cpu: all threads of each CPU", "perfetto:src/profiling/perf"),
+    ),
+    sort=None,
+)
 OTHER_EVENT = Table(
     "other_event",
     "recorded",
@@ -230,7 +280,12 @@ DATA_LOSS = Table(
     "stretches in which events are missing",
     (
         Column(
-            "ts", "int64", "where the loss begins (`from`); null: before the window", "", "ns", True
+            "ts",
+            "int64",
+            "where the loss begins (`from`); null: before the window, or not known",
+            "",
+            "ns",
+            True,
         ),
         Column("end", "int64", "where the stream is whole again (`to`)", "", "ns", True),
         Column("cpu", "int32", "CPU whose stream it is; null: any", "", None, True),
@@ -274,6 +329,8 @@ RECORDED = (
     SCHED_SWITCH,
     WAKEUP,
     FUNCTION_SPAN,
+    PERF_SAMPLE,
+    HOST_EVENT,
     OTHER_EVENT,
     THREAD,
     DATA_LOSS,

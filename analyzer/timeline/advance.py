@@ -150,8 +150,13 @@ def advance(  # type: ignore[no-untyped-def]
         if here >= 0 and state[here, f.S_LEVELS] & f.GUEST and what != k.EXIT:
             if what == k.NMI_IN:
                 f.end_guest(state, since, here, now, f.BY_NMI, rules[f.R_LATE] == 0, out, filled)
-            elif rules[f.R_LATE] == 1 and property[n] & k.WAY_IN == 0:
+            elif rules[f.R_LATE] == 1 and (
+                property[n] & k.WAY_IN == 0
+                or (property[n] & k.WAY_IN_ONCE and cpus[c, f.C_ONCE] == 1)
+            ):
                 f.end_guest(state, since, here, now, f.BY_HOST, False, out, filled)
+            elif property[n] & k.WAY_IN_ONCE:
+                cpus[c, f.C_ONCE] = 1
         if cpus[c, f.C_NEST] > 0 or what == k.IRQ_IN or what == k.NMI_IN:
             _interrupts(cpus, c, here, now, what, out, filled)
         v = slot[t] if 0 <= t < slot.size else -1

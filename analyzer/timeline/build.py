@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer.arch import Family
+from analyzer.errors import LimitError
 from analyzer.readers.columns import enum_column, number_column, record_batch, text_column
 from analyzer.readers.recording import RecordingFacts
 from analyzer.tables import BY_NAME
@@ -22,6 +23,7 @@ from analyzer.timeline.spool import Spool
 __all__ = ["Timeline", "TimelineResult"]
 
 Array = np.ndarray[Any, Any]
+# Chosen by us, above any host: state and matrices grow with it, and a damaged file may claim more.
 VCPU_LIMIT = 65536
 OUTPUTS = ("point", "guest_slice", "mode_slice", "residency", "recorded_swap", "truth_difference")
 BOUNDARY_OF_BIT = (0, 1, 2, 2, 3)  # GUEST exit, LOOP loop, INNER vcpu, OUTER vcpu, SCHED sched
@@ -39,9 +41,10 @@ class TimelineResult:
 
 
 class Timeline:
-    """Collects the stream of a recording and concludes from it."""
+    """Collects the stream of a recording, whose name refusals tell, and concludes from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, recording: str = "recording") -> None:
+        self.recording = recording
         self.spool = Spool()
         self.result = TimelineResult()
 
@@ -52,7 +55,10 @@ class Timeline:
     def tables(
         self, facts: RecordingFacts, family: Family | None
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Yield (table, rows) of all timeline tables but vcpu, exit_reason and window."""
+        """Yield (table, rows) of all timeline tables but vcpu, exit_reason and window.
+
+        Raises LimitError for more vCPUs than VCPU_LIMIT.
+        """
         targets = {name: table for name, (_, table) in facts.event_counts.items()}
         kind_tables = [targets.get(name) for name in facts.event_names]
         codes = codes_of_names(facts.event_names, kind_tables, family)
@@ -66,7 +72,7 @@ class Timeline:
 
     def _learn(self, codes: KindCodes) -> tuple[Array, Array, Array, Array]:
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
-        room = 1024
+        room = min(1024, VCPU_LIMIT)
         while True:
             slot, born = np.full(tids, -1, np.int32), np.zeros(tids, np.int64)
             open_tid, open_host = np.full(cpus, -2, np.int64), np.zeros(cpus, np.int64)
@@ -81,9 +87,12 @@ class Timeline:
                 if not whole:
                     break
                 at += c.ts.size
-            if whole or room >= VCPU_LIMIT:
+            if whole:
                 break
-            room *= 8
+            if room >= VCPU_LIMIT:
+                problem = f"at least {room + 1} threads run one; allowed are {VCPU_LIMIT}"
+                raise LimitError(self.recording, "table vcpu", None, problem)
+            room = min(8 * room, VCPU_LIMIT)
         vcpus = np.ascontiguousarray(vcpus[:, : int(found[k.F_VCPUS])])
         first, wait = np.full(tids, -1, np.int32), np.full(tids, -1, np.int32)
         for v in range(vcpus.shape[1] - 1, -1, -1):

@@ -25,8 +25,9 @@ P_END, P_EXIT, P_PUT, P_RUN_EXIT, P_OUT = (
 P_LOST, P_IRQ_IN, P_IRQ_OUT = int(Kind.LOST), int(Kind.IRQ_IN), int(Kind.IRQ_OUT)
 SHIFT = REASON_SHIFT
 
-C_VCPU, C_OPEN, C_NEST, C_MARKS, C_SWAP, C_ENTERED, C_WHOLE = range(7)
-CPU_COLUMNS = 7
+# C_ONCE: an event that stands on the way in once at most has come since the last entry.
+C_VCPU, C_OPEN, C_NEST, C_MARKS, C_SWAP, C_ENTERED, C_WHOLE, C_ONCE = range(8)
+CPU_COLUMNS = 8
 (
     S_ON, S_LEVELS, S_MODE, S_MODE_TS, S_OUTER, S_INNER, S_ENTRY_TS, S_END_TS, S_ENDED_BY, S_REASON,
     S_EXIT_TS, S_LAST_CPU, S_ENTRIES, S_EXITS, S_CANCELLED, S_LOST, S_UNPAIRED, S_IMPLIED, S_GUEST,
@@ -234,7 +235,7 @@ def on_entry(state, cpus, since, v, c, ts, tag, rules, seen, reasons, out, fille
         _put_row(out, filled, O_DIFFERENCE, ts, c, v, 1, cpus[c, C_MARKS], 0, 0)
     if recorded and cpus[c, C_MARKS] > 1:
         _put_row(out, filled, O_DIFFERENCE, ts, c, v, 1, cpus[c, C_MARKS], 1, 0)
-    cpus[c, C_MARKS], cpus[c, C_ENTERED] = 0, 1
+    cpus[c, C_MARKS], cpus[c, C_ENTERED], cpus[c, C_ONCE] = 0, 1, 0
     s[S_ENTRY_TS], s[S_SLICE_CPU], s[S_ENDED_BY] = ts, c, BY_EXIT
     _level_mode(state, v, ts, out, filled)
     if tag & k.TAG_CANCELLED:

@@ -25,6 +25,7 @@ RDPMC, FUNCTION_IN, FUNCTION_OUT = int(Code.RDPMC), int(Code.FUNCTION_IN), int(C
 TIMER_IN, TIMER_OUT = int(Code.TIMER_IN), int(Code.TIMER_OUT)
 TIMER_START = int(Code.TIMER_START)
 GAP, WAY_IN = int(Property.GAP), int(Property.WAY_IN)
+WAY_IN_ONCE = int(Property.WAY_IN_ONCE)
 KVM_RUN_CMD = KVM_RUN
 # EXIT_DEAD, EXIT_ZOMBIE and TASK_DEAD of prev_state; linux:include/linux/sched.h.
 DEAD_STATES = 0x10 | 0x20 | 0x80

@@ -55,6 +55,7 @@ class Property(IntFlag):
 
     GAP = 1  # may stand between an exit and the next entry of one inner loop
     WAY_IN = 2  # may stand between kvm_entry and guest mode
+    WAY_IN_ONCE = 4  # but only once: the second after one entry is the way out
 
 
 _BY_NAME = {
@@ -108,4 +109,6 @@ def codes_of_names(names: list[str], tables: list[str | None], family: Family | 
             properties[kind] |= Property.GAP
         if family is not None and name in family.way_in_events:
             properties[kind] |= Property.WAY_IN
+        if family is not None and name in family.way_in_once_events:
+            properties[kind] |= Property.WAY_IN_ONCE
     return KindCodes(code, properties)

@@ -35,6 +35,7 @@ def test_only_x86_may_trace_its_exit_in_time() -> None:
 def test_way_in_is_shorter_than_a_gap_and_holds_no_interrupt() -> None:
     assert marks.WAY_IN_EVENTS < marks.GAP_EVENTS
     for family in FAMILIES.values():
+        assert family.way_in_once_events <= family.way_in_events
         for name in family.gap_events | family.way_in_events:
             assert not name.startswith(("irq_", "softirq_", "sched_switch", "local_timer"))
 

@@ -128,7 +128,8 @@ def test_rdpmc_joins_its_msr_by_role_and_index() -> None:
 
 def test_rdpmc_above_five_depends_on_the_vendor() -> None:
     assert msrs.lookup("rdpmc", 3) == msrs.Register("PMC", "counter", 3, None)
-    assert msrs.lookup("rdpmc", 7) == msrs.Register("PMC", "counter", 7, INTEL)
+    assert msrs.lookup("rdpmc", 7, INTEL) == msrs.Register("PMC", "counter", 7, INTEL)
+    assert msrs.lookup("rdpmc", 7) is None
     uncore = msrs.lookup("rdpmc", 7, AMD)
     assert uncore is not None
     assert uncore.role == "uncore_or_other"

@@ -14,6 +14,7 @@ __all__ = [
     "TIMER_RESTORE_EVENTS",
     "TIMER_SAVE_EVENTS",
     "WAY_IN_EVENTS",
+    "WAY_IN_ONCE_EVENTS",
 ]
 
 # kvm_exit is traced after interrupts were on: what ended the guest stands in front of it. So the
@@ -23,9 +24,11 @@ KVM_EXIT_IS_LATE = "always"
 
 # __kvm_vcpu_run: a probe; nVHE runs it at EL2, out of sight. kvm_get_timer_map: on CPUs with an
 # offset for the physical counter (ECV), vhe/switch.c traces it in __activate_traps, and once more
-# on the way out in __deactivate_traps. Each stands on the way in at most once, so that a second one
-# of the same entry is the way out already (seen in traces/arm64, G-arm64-k72-cpumax).
+# on the way out in __deactivate_traps.
 WAY_IN_EVENTS = frozenset({"__kvm_vcpu_run", "kvm_get_timer_map"})
+# Stands on the way in at most once: a second one of the same entry is the way out already (seen in
+# traces/arm64, G-arm64-k72-cpumax).
+WAY_IN_ONCE_EVENTS = frozenset({"kvm_get_timer_map"})
 
 # A re-entry that leaves interrupts off happens at EL2 and leaves no event at all; between an exit
 # and an entry that are recorded, interrupts were always on, whatever the gap holds.

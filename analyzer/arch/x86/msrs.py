@@ -107,8 +107,7 @@ CATALOGUE: tuple[Range, ...] = tuple(
     for role, entries in _FACTS[vendor].items()
     for entry in entries
 )
-# In order of preference where the vendor isn't known: an index above 5 is then a core counter,
-# since Intel's host perf reads those all the time and AMD's uncore drivers are seldom on.
+# Two vendors' ranges may share indexes: 6 to 9 are core counters to Intel and uncore ones to AMD.
 RDPMC_CATALOGUE: tuple[Range, ...] = tuple(
     _range(entry["vendor"], entry["role"], entry) for entry in _FACTS["rdpmc"]
 )
@@ -135,13 +134,16 @@ class _Elements:
 def _elements(ranges: Iterable[Range]) -> _Elements:
     codes = {name: code for code, name in enumerate(REGISTER_NAMES)}
     rows: dict[int, tuple[int, int, int]] = {}
+    claimed_twice: set[int] = set()
     for entry in ranges:
         for element in range(entry.count):
             one = entry.register(element)
             index = -1 if one.index is None else one.index
             row = (ROLES.index(entry.role), codes[one.name], index)
-            rows.setdefault(entry.first + entry.step * element, row)
-    address = sorted(rows)
+            number = entry.first + entry.step * element
+            if rows.setdefault(number, row) != row:
+                claimed_twice.add(number)
+    address = sorted(rows.keys() - claimed_twice)
     role, register, index_of = zip(*(rows[number] for number in address), strict=True)
     return _Elements(
         np.array(address, np.int64),
@@ -179,14 +181,16 @@ _CORE = {vendor: _core_addresses(vendor) for vendor in ("AuthenticAMD", "Genuine
 def lookup(op: str, address: int, vendor: str | None = None) -> Register | None:
     """Return the register of an MSR number (op read or write) or of rdpmc's ECX.
 
-    None where the catalogue has none for that vendor; a vendor of None takes any.
+    None where the catalogue has none for that vendor; without a vendor also where the vendors
+    disagree, since a wrong name is worse than none.
     """
     ranges = RDPMC_CATALOGUE if _OPS[op] == RDPMC else CATALOGUE
-    for entry in ranges:
-        element = entry.element_at(address)
-        if element is not None and _has(entry, vendor):
-            return entry.register(element)
-    return None
+    found = [
+        entry.register(element)
+        for entry in ranges
+        if _has(entry, vendor) and (element := entry.element_at(address)) is not None
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Array, Array, Array]:
@@ -194,7 +198,8 @@ def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Arra
 
     -1 where the catalogue has no such register, and in index where the register isn't one of
     several. op: int8[n], READ, WRITE or RDPMC. address: int64[n]. The vendor matters to RDPMC
-    indexes above 5 only, which are core counters to Intel and uncore ones to AMD.
+    indexes above 5 only, which are core counters to Intel and uncore ones to AMD: without one
+    those that both have stay unnamed.
     """
     role = np.full(len(address), -1, np.int16)
     register = np.full(len(address), -1, np.int16)

@@ -19,8 +19,9 @@ from analyzer.readers.event_map import EVENTS
 from analyzer.readers.exits import exit_columns
 from analyzer.readers.perfetto.names import POINTER_COLUMNS, EventKind
 from analyzer.readers.perfetto.payload import legacy_fields, payload_fields
+from analyzer.readers.perfetto.symbols import KernelSymbols
 from analyzer.readers.perfetto.walk import ABSENT
-from analyzer.readers.registers import register_columns
+from analyzer.readers.registers import OPS, register_columns
 from analyzer.tables import BY_NAME, Table
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +30,8 @@ Array = np.ndarray[Any, Any]
 FIELD_LIMIT = 64
 PREV_PID_FROM = ("previous_switch", "current_thread", "none", "recorded")
 ORIGIN_RECORDED = 3
+# Pointer columns that may hold a function, and the column of its name.
+NAME_OF_POINTER = {"func": "func_name", "function": "function_name", "handler": "handler_name"}
 
 
 @dataclass(slots=True)
@@ -62,8 +65,10 @@ class _Plan:
 class Assembler:
     """Makes record batches and the timeline's stream out of decoded rows."""
 
-    def __init__(self, kinds: list[EventKind], legacy_numbers: Array) -> None:
-        self.kinds = kinds
+    def __init__(
+        self, kinds: list[EventKind], legacy_numbers: Array, symbols: KernelSymbols
+    ) -> None:
+        self.kinds, self.symbols = kinds, symbols
         self.legacy_numbers = legacy_numbers
         self.text = TextPool()
         self.reasons = TextPool()
@@ -88,9 +93,12 @@ class Assembler:
         return np.array([self.number_of_table[k.target.table] for k in self.kinds], np.int32)
 
     def build(
-        self, number: int, data: Rows, rows: Array, first: Array, second: Array
+        self, number: int, data: Rows, rows: Array, maps: Array, first: Array, second: Array
     ) -> pa.RecordBatch:
-        """Return one table's record batch; fill `first` and `second` (int64, by row of data)."""
+        """Return one table's record batch; fill `first` and `second` (int64, by row of data).
+
+        maps: of KernelSymbols, by row of data.
+        """
         plan = self.plans[number]
         of_row = data.kind[rows]
         kinds = np.flatnonzero(np.bincount(of_row, minlength=len(self.kinds)))
@@ -98,8 +106,10 @@ class Assembler:
         number_of_kind[kinds] = np.arange(kinds.size)
         group = number_of_kind[of_row]
         values, sizes = self._payload(plan, data, rows, kinds, group)
-        self._stream_fields(plan, rows, kinds, group, values, sizes, first, second)
         columns: dict[str, pa.Array] = {}
+        numbers = values.copy() if self._has_symbols(plan) else values
+        self._symbols(plan, maps[rows], values, sizes, numbers, columns)
+        self._stream_fields(plan, rows, kinds, group, numbers, sizes, first, second)
         head = {"ts": data.ts[rows], "cpu": data.cpu[rows], "tid": data.tid[rows]}
         tid_known = None
         if plan.table.name in ("sched_switch", "wakeup"):
@@ -225,6 +235,26 @@ class Assembler:
                     self.comm_of[tid] = (ts, code)
         columns[plan.slots[slot]] = text_column(codes, self.text.names)
 
+    def _has_symbols(self, plan: _Plan) -> bool:
+        return bool(self.symbols.names.names) and not plan.slot_of.keys().isdisjoint(
+            NAME_OF_POINTER
+        )
+
+    def _symbols(
+        self, plan: _Plan, maps: Array, values: Array, sizes: Array, numbers: Array,
+        columns: dict[str, pa.Array],
+    ) -> None:  # fmt: skip
+        # Makes the columns of names, and puts into `numbers` what the stream holds in a recording
+        # with symbols: a function's number in facts.symbols, the same in every tick.
+        if not self._has_symbols(plan):
+            return
+        for pointer in NAME_OF_POINTER.keys() & plan.slot_of.keys():
+            slot = plan.slot_of[pointer]
+            codes = self.symbols.codes(maps, values[slot])
+            codes[sizes[slot] < 0] = -1
+            columns[NAME_OF_POINTER[pointer]] = text_column(codes, self.symbols.names.names)
+            numbers[slot] = np.where(codes >= 0, codes, ABSENT)
+
     def _stream_fields(
         self, plan: _Plan, rows: Array, kinds: Array, group: Array, values: Array, sizes: Array,
         first: Array, second: Array,
@@ -250,10 +280,7 @@ class Assembler:
         plan = self.plans[self.number_of_table[name]]
         if name == "pmu_access":
             op = np.array(
-                [
-                    ("read", "write", "rdpmc").index(self.kinds[k].target.constants["op"])
-                    for k in kinds
-                ],
+                [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds],
                 np.int8,
             )[group]
             columns.update(register_columns(op, values[plan.slot_of["address"]]))

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analyzer.readers.perfetto.names import message
+from analyzer.readers.perfetto.samples import host_events
 from analyzer.readers.recording import RecordingFacts, ThreadName
 from analyzer.trouble import Trouble
 
 # FtraceClock in the bundle -> what we call it; 0 (absent) is boot.
 CLOCKS = {0: "boot", 1: "unknown", 2: "global", 3: "local", 4: "mono_raw"}
 REALTIME, BOOTTIME, MONOTONIC_RAW = 1, 6, 5
+# What we call it -> BuiltinClock; the others are in no snapshot.
+SNAPSHOT_CLOCKS = {"boot": BOOTTIME, "mono_raw": MONOTONIC_RAW}
 
 
 @dataclass(slots=True)
@@ -69,6 +72,8 @@ def _config(config: Any, facts: RecordingFacts) -> None:
         if source.config.HasField("ftrace_config"):
             asked = list(source.config.ftrace_config.ftrace_events)
             facts.asked_events = sorted(set(facts.asked_events or []) | set(asked))
+        if source.config.HasField("perf_event_config"):
+            facts.host_events += host_events(source.config.perf_event_config)
 
 
 def _system(system: Any, facts: RecordingFacts) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 
 from analyzer.errors import FormatError, LimitError
 from analyzer.readers.perfetto import layout, names
+from analyzer.readers.perfetto.samples import Samples
+from analyzer.readers.perfetto.symbols import KernelSymbols
 from analyzer.readers.perfetto.unpack import inflate, unzstd
 from analyzer.trouble import Trouble
 
@@ -37,10 +39,10 @@ READ_FIELDS = (
 )
 
 # Columns of Bundles.rows beside layout's B_*.
-X_OFFSET, X_LENGTH, X_CONTAINER, X_SEQUENCE, X_DROPPED, X_MACHINE = range(
-    layout.BUNDLE_ROWS, layout.BUNDLE_ROWS + 6
+X_OFFSET, X_LENGTH, X_CONTAINER, X_SEQUENCE, X_DROPPED, X_MACHINE, X_SYMBOLS = range(
+    layout.BUNDLE_ROWS, layout.BUNDLE_ROWS + 7
 )
-ROWS = layout.BUNDLE_ROWS + 6
+ROWS = layout.BUNDLE_ROWS + 7
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class TraceIndex:
     size: int
     bundles: Bundles
     kinds: names.EventKinds
+    samples: Samples = field(default_factory=Samples)
+    symbols: KernelSymbols = field(default_factory=KernelSymbols)
     packets: list[Any] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
@@ -98,14 +102,16 @@ class _Indexer:
         self.rank = np.ones(1024, np.uint8)
         for name in (
             "interned_data",
-            "trace_packet_defaults",
             "synchronization_marker",
             "trace_uuid",
         ):
             self.rank[names.field_number(packet, name)] = 0
         for name in READ_FIELDS:
             self.rank[names.field_number(packet, name)] = 2
-        for number in (self.ftrace, self.deflate, self.zstd):
+        self.sample = names.field_number(packet, "perf_sample")
+        self.defaults = names.field_number(packet, "trace_packet_defaults")
+        self.rank[self.defaults] = 2
+        for number in (self.ftrace, self.deflate, self.zstd, self.sample):
             if number >= 0:
                 self.rank[number] = 3
         self.index = TraceIndex(
@@ -164,7 +170,7 @@ class _Indexer:
             self.bundle(buf, base, container, packet, bool(dropped))
         elif number in (self.deflate, self.zstd):
             self.container(buf, base, container, begin, length, number == self.zstd)
-        elif self.rank[min(number, 1023)] == 2:
+        elif self.rank[min(number, 1023)] >= 2:
             self.small(bytes(buf[offset : offset + int(packet[layout.P_LENGTH])]), base + offset)
 
     def bundle(
@@ -177,6 +183,10 @@ class _Indexer:
     ) -> None:
         begin, length = int(packet[layout.P_FIELD_OFFSET]), int(packet[layout.P_FIELD_LENGTH])
         row = np.zeros(ROWS, np.int64)
+        rest = buf[begin + length : int(packet[layout.P_OFFSET] + packet[layout.P_LENGTH])]
+        row[X_SYMBOLS] = self.index.symbols.take(
+            rest.tobytes(), int(packet[layout.P_SEQUENCE]), dropped
+        )
         layout.scan_bundle(
             buf, begin, begin + length, self.bundle_numbers, self.index.kinds.lut,
             row[: layout.BUNDLE_ROWS], self.fresh,
@@ -248,7 +258,13 @@ class _Indexer:
         except DecodeError as error:
             self.damaged("damaged_event", "TracePacket", offset, str(error))
             return
-        self.index.packets.append(packet)
+        # Of samples there may be very many; the others are few and small.
+        if packet.HasField("perf_sample"):
+            self.index.samples.take(packet)
+        elif packet.HasField("trace_packet_defaults"):
+            self.index.samples.take_defaults(packet)
+        else:
+            self.index.packets.append(packet)
 
     def run(self) -> Iterator[int]:
         """Index the file; yields the bytes done after each chunk."""
@@ -294,7 +310,7 @@ def index_trace(path: str, fd: int, trouble: Trouble) -> Iterator[int | TraceInd
     if indexer.rows:
         index.bundles.rows = np.stack(indexer.rows)
     read = {names.field_number(names.message("TracePacket"), name) for name in READ_FIELDS}
-    read |= {0, indexer.ftrace, indexer.deflate, indexer.zstd}
+    read |= {0, indexer.ftrace, indexer.deflate, indexer.zstd, indexer.sample, indexer.defaults}
     for number in np.flatnonzero(indexer.unread):
         if int(number) not in read:
             name = indexer.field_names.get(int(number), f"field {int(number)}")

@@ -14,11 +14,18 @@ from analyzer.readers.perfetto.assemble import Assembler, Rows
 from analyzer.readers.perfetto.batches import Pieces
 from analyzer.readers.perfetto.facts import (
     CLOCKS,
+    SNAPSHOT_CLOCKS,
     SmallPackets,
     read_small_packets,
     realtime_offset,
 )
-from analyzer.readers.perfetto.index import X_DROPPED, X_MACHINE, TraceIndex, index_trace
+from analyzer.readers.perfetto.index import (
+    X_DROPPED,
+    X_MACHINE,
+    X_SYMBOLS,
+    TraceIndex,
+    index_trace,
+)
 from analyzer.readers.perfetto.loss import (
     begins_late,
     carry_flags,
@@ -76,7 +83,7 @@ class PerfettoRecording:
             )
         self.facts.damage += index.damage
         small = read_small_packets(index.packets, self.facts, self.trouble)
-        rows = self._of_machine(index)
+        rows, machine = self._of_machine(index)
         carry_flags(rows)
         index.bundles.rows = rows
         offsets = self._clock(rows, small)
@@ -85,7 +92,7 @@ class PerfettoRecording:
         chosen = chosen[
             np.lexsort((rows[chosen, layout.B_CPU], (rows[:, layout.B_FIRST] + offsets)[chosen]))
         ]
-        assembler = Assembler(index.kinds.kinds, legacy_numbers()[1])
+        assembler = Assembler(index.kinds.kinds, legacy_numbers()[1], index.symbols)
         pieces = Pieces(
             self._fd,
             index.bundles,
@@ -101,10 +108,14 @@ class PerfettoRecording:
             if order.size:
                 yield merger.batch(data, order, bundle)
             progress(size + min(size, pieces.bytes_done), 2 * size)
+        clock = SNAPSHOT_CLOCKS.get(self.facts.clock)
+        nothing = {name: np.zeros(0, STREAM_DTYPE[name]) for name in STREAM_DTYPE.names or ()}
+        for samples in index.samples.batches(machine, clock, small.snapshots, self.trouble):
+            yield Batch({"perf_sample": samples}, nothing)
         self.facts.damage += pieces.damage
         self._finish(index, small, rows, offsets, pieces, merger)
 
-    def _of_machine(self, index: TraceIndex) -> Array:
+    def _of_machine(self, index: TraceIndex) -> tuple[Array, int]:
         # CPU and thread numbers of several machines collide: only one machine's events are taken,
         # the recorder's own (no id) unless the user names another or there is just one.
         rows = index.bundles.rows
@@ -117,7 +128,7 @@ class PerfettoRecording:
             events = left_out[:, [layout.B_EVENTS, layout.B_SWITCHES, layout.B_WAKINGS]].sum()
             ids = ", ".join(str(m) for m in machines.tolist() if m != wanted)
             self.trouble.add("other_machine_events", int(events), f"machine_id {ids}")
-        return np.ascontiguousarray(rows[rows[:, X_MACHINE] == wanted])
+        return np.ascontiguousarray(rows[rows[:, X_MACHINE] == wanted]), wanted
 
     def _clock(self, rows: Array, small: SmallPackets) -> Array:
         # Returns ns to add to each bundle's times. One clock for all bundles stays as it is; mixed
@@ -157,6 +168,7 @@ class PerfettoRecording:
         facts.windows, facts.losses, facts.lost_events = windows_and_losses(
             rows, offsets, pieces.last_of_bundle, small, inner, self.trouble
         )
+        facts.losses += index.samples.losses
         if facts.damage:
             facts.lost_events = None
             end = max((window.end for window in facts.windows), default=None)
@@ -167,6 +179,7 @@ class PerfettoRecording:
             before = facts.event_counts.get(kind.name, (0, None))[0]
             facts.event_counts[kind.name] = (before + int(merger.counts[number]), kind.target.table)
         facts.reasons = assembler.reasons.names
+        facts.symbols = dict(enumerate(index.symbols.names.names))
         for tid, (_, code) in assembler.comm_of.items():
             known = small.names.get(tid)
             name = assembler.text.names[code]
@@ -244,8 +257,11 @@ class _Merger:
         group_rows(order, data.kind, table_of_kind, starts, rows)
         first = np.full(data.ts.size, -(2**63), np.int64)
         second = np.full(data.ts.size, -(2**63), np.int64)
+        maps = self.rows[bundle, X_SYMBOLS]
         tables = {
-            name: self.assembler.build(n, data, rows[starts[n] : starts[n + 1]], first, second)
+            name: self.assembler.build(
+                n, data, rows[starts[n] : starts[n + 1]], maps, first, second
+            )
             for n, name in enumerate(self.assembler.tables)
             if starts[n + 1] > starts[n]
         }
