@@ -14,20 +14,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analyzer.errors import OutputError
-from analyzer.store.layout import GROUP_ROWS, MANIFEST, parquet_options, table_file
+from analyzer.store.layout import (
+    GROUP_LIMIT,
+    GROUP_ROWS,
+    MANIFEST,
+    WAITING_BYTES,
+    parquet_options,
+    table_file,
+)
 from analyzer.tables import BY_NAME, Table, arrow_schema
 
 __all__ = ["StoreWriter", "TableWriter", "write_table"]
 
 
 class TableWriter:
-    """Writes one declared table as Parquet, in row groups of at most GROUP_ROWS rows."""
+    """Writes one declared table as Parquet, a row group whenever GROUP_ROWS rows wait."""
 
     def __init__(self, path: Path, table: Table) -> None:
         self.rows = 0
         self._schema = arrow_schema(table)
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
+        self._row_bits = sum(_bits(column.type) for column in self._schema)
         self._writer = pq.ParquetWriter(str(path), self._schema, **parquet_options(table))
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -36,19 +44,32 @@ class TableWriter:
         self._waiting_rows += batch.num_rows
         self.rows += batch.num_rows
         if self._waiting_rows >= GROUP_ROWS:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory the rows take that are not written yet."""
+        return self._waiting_rows * self._row_bits // 8
+
+    def flush(self) -> None:
+        """Write what waits."""
         if not self._waiting_rows:
             return
         table = pa.Table.from_batches(self._waiting, self._schema).unify_dictionaries()
         self._waiting, self._waiting_rows = [], 0
-        self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        self._writer.write_table(table, row_group_size=GROUP_LIMIT)
 
     def close(self) -> None:
         """Write what waits, and the footer."""
-        self._flush()
+        self.flush()
         self._writer.close()
+
+
+def _bits(kind: pa.DataType) -> int:
+    if pa.types.is_dictionary(kind):
+        return _bits(kind.index_type)
+    # Strings stand in small tables only.
+    return 512 if pa.types.is_string(kind) else int(kind.bit_width)
 
 
 def write_table(path: Path, table: pa.Table, declared: Table) -> None:
@@ -81,6 +102,8 @@ class StoreWriter:
             )
         try:
             writer.append(batch)
+            if sum(one.waiting_bytes for one in self._writers.values()) > WAITING_BYTES:
+                max(self._writers.values(), key=lambda one: one.waiting_bytes).flush()
         except OSError as error:
             raise OutputError(f"{self.target}: cannot write table {table}: {error}") from error
 
