@@ -23,9 +23,10 @@ OTHER = int(Token.OTHER)
 TASK, HARD, NMI = range(3)
 LEVELS, ROOM = 3, 512
 # Columns beside an open burst: accesses so far, thread, context, whether a VM entry was open, the
-# vCPU it ran for, whether guest state was on when it began.
-B_SIZE, B_TID, B_CONTEXT, B_IN_ENTRY, B_VCPU, B_LOADED = range(6)
-BURST_COLUMNS = 6
+# vCPU it ran for, whether guest state was on when it began, and whether a window or a loss cuts it
+# off: at its begin (1), at its end (2).
+B_SIZE, B_TID, B_CONTEXT, B_IN_ENTRY, B_VCPU, B_LOADED, B_CUT = range(7)
+BURST_COLUMNS = 7
 # Columns of an access: token, index, event number, ts, bits.
 A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS = range(5)
 REDUNDANT, WRITES, ENABLES, GUEST_ONLY = 1, 2, 4, 8
@@ -50,7 +51,7 @@ EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 EXIT_READ, EMULATION, BY_SCHED = (
     int(Actor.KVM_EXIT_READ), int(Actor.VPMU_EMULATION), int(Actor.VPMU_SCHED)
 )  # fmt: skip
-HOST = int(Actor.HOST_PERF)
+HOST, NOT_KNOWN = int(Actor.HOST_PERF), int(Actor.UNKNOWN)
 C_OUT, C_IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
 C_RDPMC, C_OTHER = int(Context.RDPMC), int(Context.OTHER)
 # perf sets bit 40 (GuestOnly) or 41 (HostOnly) on AMD; bit 22 enables a counter on both vendors.
@@ -192,12 +193,19 @@ def flush(  # type: ignore[no-untyped-def]
         if actor[first] != 0:
             _mark(at, access[first, A_EVENT], actor[first], -1, marks, episodes_of, patches, filled)
             if actor[first] == p.KVM_LOAD or actor[first] == p.KVM_PUT:
-                loaded = 1 if actor[first] == p.KVM_LOAD else 0
+                loaded, next_swap = 1 if actor[first] == p.KVM_LOAD else 0, 1
             first = end
             continue
         while end < size and actor[end] == 0:
             end += 1
+        # What a thread does behind its own swap is no longer perf's part of the switch.
+        if next_swap > 0 and burst[B_CONTEXT] == C_IN:
+            burst[B_CONTEXT] = C_OTHER
+        burst[B_LOADED] = loaded
         who = _who(burst, access, first, end, level, mediated, is_vcpu)
+        cut = burst[B_CUT] & 1 and first == 0 and token[0] & OFF == 0
+        if level == TASK and (cut or (burst[B_CUT] & 2 and end == size)):
+            who = NOT_KNOWN
         number, context = -1, 0
         if who == HOST:
             number = count[N_EPISODES]

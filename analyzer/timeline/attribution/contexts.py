@@ -16,10 +16,10 @@ from analyzer.timeline.attribution.words import Context
 
 # Columns of a CPU's state after those of bursts.py.
 (
-    X_NMI, X_NEST, X_SOURCE, X_TIMER, X_FUNCTION, X_PREVIOUS, X_NEXT, X_OPEN,
-) = range(2, 10)  # fmt: skip
+    X_NMI, X_NEST, X_SOURCE, X_TIMER, X_FUNCTION, X_PREVIOUS, X_NEXT, X_OPEN, X_FRESH,
+) = range(2, 11)  # fmt: skip
 # From here on: timers that were last set to a whole millisecond, where no function has a name.
-X_WHOLE, WHOLE_TIMERS = 10, 8
+X_WHOLE, WHOLE_TIMERS = 11, 8
 X_PLACE = X_WHOLE + WHOLE_TIMERS
 CPU_COLUMNS = X_PLACE + 1
 # Classes of a handler's function (X_TIMER, X_FUNCTION) and of an interrupt (X_SOURCE).
@@ -140,6 +140,8 @@ def follow(x, code, kind_class, tid, first, second):  # type: ignore[no-untyped-
         x[X_PREVIOUS], x[X_NEXT] = tid, first
     elif ends_task_burst(code):
         x[X_PREVIOUS], x[X_NEXT] = NOBODY, NOBODY
+    if ends_task_burst(code):
+        x[X_FRESH] = code >= k.WINDOW_BEGIN
     if code == k.ENTRY:
         x[X_OPEN] = 1
     elif code == k.EXIT or code == k.SWITCH or (code >= k.WINDOW_BEGIN and code != k.NMI_IN):

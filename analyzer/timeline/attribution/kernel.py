@@ -63,6 +63,8 @@ def attribute(  # type: ignore[no-untyped-def]
                 or (own and what != k.NMI_IN)
             )
             task = x.ends_task_burst(what) and (level == b.TASK or what == k.IRQ_IN)
+            if own and what != k.NMI_IN:
+                burst[c * b.LEVELS + b.TASK, b.B_CUT] |= 2
             if task or hard or nmi:
                 _end_bursts(
                     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps,
@@ -88,6 +90,7 @@ def attribute(  # type: ignore[no-untyped-def]
             burst[row, b.B_IN_ENTRY] = cpus[c, x.X_OPEN]
             burst[row, b.B_VCPU] = slot[t] if 0 <= t < slot.size else -1
             burst[row, b.B_LOADED] = cpus[c, b.X_LOADED]
+            burst[row, b.B_CUT] = cpus[c, x.X_FRESH]
         b.push(accesses[row], burst[row], shadow[c], here, index[n], second[n], at + n, ts[n])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
+from analyzer.timeline.attribution import parse as p
 from analyzer.timeline.attribution.handlers import Handlers
 from analyzer.timeline.attribution.kernel import attribute, finish
 from analyzer.timeline.attribution.match import compile_grammars
@@ -60,6 +61,7 @@ class Attribution:
         self._file = tempfile.TemporaryFile(prefix="vpmu-analyzer-")  # noqa: SIM115
         self._at: list[tuple[int, int, int]] = []  # event number, place in the file, events
         self.count = np.zeros(4, np.int64)
+        self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
 
     def close(self) -> None:
         """Remove the marks."""
@@ -95,14 +97,29 @@ class Attribution:
             self._settle(out, swaps, episodes)
             at += size
             open_since = self._open_since(accesses, burst)
-            yield Found(swaps.take(open_since), episodes.take(open_since))
+            yield self._found(swaps, episodes, open_since)
         out = self._outputs(cpus * b.LEVELS * b.ROOM)
         finish(
             at, self.slot, mediated, self.grammars.steps, self.grammars.direction, state, accesses,
             burst, self.count, np.zeros(0, np.uint16), np.zeros(0, np.int32), *out,
         )  # fmt: skip
         self._settle(out, swaps, episodes)
-        yield Found(swaps.take(FOREVER), episodes.take(FOREVER))
+        yield self._found(swaps, episodes, FOREVER)
+
+    def _found(self, swaps: _Waiting, episodes: _Waiting, before: int) -> Found:
+        found = Found(swaps.take(before), episodes.take(before))
+        # An NMI's burst ends before the swap that it lies in: whether the guest's state was on is
+        # only known when that swap is.
+        for cpu in np.unique(found.episodes[:, b.E_CPU]).tolist():
+            mine = found.episodes[:, b.E_CPU] == cpu
+            done = found.swaps[found.swaps[:, b.S_CPU] == cpu]
+            done = done[np.argsort(done[:, b.S_DONE], kind="stable")]
+            at = np.searchsorted(done[:, b.S_DONE], found.episodes[mine, b.E_TS]) - 1
+            states = np.append(done[:, b.S_KIND] == p.LOAD, self._last.get(cpu, False))
+            found.episodes[mine, b.E_LOADED] = states[at]
+        for cpu, kind in found.swaps[:, (b.S_CPU, b.S_KIND)].tolist():
+            self._last[cpu] = kind == p.LOAD
+        return found
 
     def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
         # A swap has at least six accesses, an episode one.
