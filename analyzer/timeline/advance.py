@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
+from analyzer.timeline.attribution.words import Mark
+
+LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
+EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 
 
 @numba.njit
@@ -28,12 +33,10 @@ def _interrupts(cpus, c, v, ts, code, out, filled):  # type: ignore[no-untyped-d
 @numba.njit
 def _matters(code, first):  # type: ignore[no-untyped-def]
     # Most events say nothing about their own thread's vCPU; calls cost more than this test.
-    if code == k.MSR_READ:
-        return first == k.INTEL_STATUS
-    if code == k.MSR_WRITE:
-        return first == k.AMD_STATUS_SET or first == k.LVTPC or first == k.AMD_GLOBAL_CTL
     return not (
         code == k.OTHER
+        or code == k.MSR_READ
+        or code == k.MSR_WRITE
         or code == k.IRQ_IN
         or code == k.IRQ_OUT
         or (code >= k.NMI and code <= k.TIMER_START)
@@ -70,10 +73,23 @@ def _meet(state, cpus, since, v, c, ts, code, first, rules, vcpus, out, filled):
 
 
 @numba.njit
+def _frame_owner(cpus, c, ts, code, out, filled):  # type: ignore[no-untyped-def]
+    if code == k.WINDOW_BEGIN:
+        cpus[c, f.C_OWNER], cpus[c, f.C_OWNER_TS] = f.OWNER_NOT_KNOWN, ts
+    elif code == k.LOSS_END:
+        f.set_owner(cpus, c, ts, f.OWNER_LOST, out, filled)
+        cpus[c, f.C_OWNER] = f.OWNER_NOT_KNOWN
+    else:
+        f.set_owner(cpus, c, ts, f.OWNER_LOST, out, filled)
+
+
+@numba.njit
 def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, filled):  # type: ignore[no-untyped-def]
     # Windows and losses. `first` of WINDOW_BEGIN is the thread that runs there (+1).
     v = cpus[c, f.C_VCPU]
-    cpus[c, f.C_NEST], cpus[c, f.C_MARKS], cpus[c, f.C_SWAP], cpus[c, f.C_WHOLE] = 0, 0, 0, 0
+    cpus[c, f.C_NEST] = 0
+    if rules[f.R_RECORDED] == 1:
+        _frame_owner(cpus, c, ts, code, out, filled)
     if code == k.WINDOW_BEGIN:
         v = slot[first] if 0 <= first < slot.size else -1
         if v >= 0 and state[v, f.S_ON] < 0:
@@ -128,17 +144,28 @@ def _own(  # type: ignore[no-untyped-def]
         if tag & k.TAG_LAST_SAVE and s[f.S_INNER] == 1:
             s[f.S_INNER] = 0
             f.turn_off(state, since, v, ts, f.P_PUT, f.INNER | f.LOOP | f.EVENTS, -1, out, filled)
-    elif code == k.MSR_READ or code == k.MSR_WRITE:
-        f.on_register(cpus, v, c, ts, code, first, second, rules, out, filled)
+
+
+@numba.njit
+def _attributed(cpus, state, since, v, here, c, ts, mark, episode, out, filled):  # type: ignore[no-untyped-def]
+    # What attribution found at an access: an end of a swap, or host perf's first of an episode.
+    if mark & EPISODE_BEGINS:
+        detail = np.int64(episode) << f.SHIFT | (mark >> 4 & 15)
+        f._put_row(out, filled, f.O_POINT, ts, c, here, f.P_EPISODE, detail, 0, 0)
+    elif v >= 0 and mark & LOAD_DONE:
+        f.on_swap(cpus, state, since, v, c, ts, True, out, filled)
+    elif v >= 0 and mark & PUT_BEGINS:
+        f.on_swap(cpus, state, since, v, c, ts, False, out, filled)
 
 
 @numba.njit(cache=True)
 def advance(  # type: ignore[no-untyped-def]
-    at, ts, cpu, tid, code, property, first, second, tags, rules, slot, wait, vcpus, state, cpus,
-    since, seen, reasons, out, filled,
+    at, ts, cpu, tid, code, property, first, second, tags, marks, episodes, rules, slot, wait,
+    vcpus, state, cpus, since, seen, reasons, out, filled,
 ):  # fmt: skip
     """Process one chunk of the stream; rows go to out int64[6, n, 7], counts to filled int64[6].
 
+    marks uint16[n], episodes int32[n]: of attribution; empty where no register access is recorded.
     Preconditions: events in order of time, room for all rows (see build.Timeline).
     """
     for n in range(ts.size):
@@ -160,6 +187,10 @@ def advance(  # type: ignore[no-untyped-def]
         if cpus[c, f.C_NEST] > 0 or what == k.IRQ_IN or what == k.NMI_IN:
             _interrupts(cpus, c, here, now, what, out, filled)
         v = slot[t] if 0 <= t < slot.size else -1
+        if marks.size and marks[n] >= LOAD_DONE:
+            _attributed(
+                cpus, state, since, v, here, c, now, marks[n], episodes[n], out, filled
+            )
         if what == k.SWITCH:
             mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
             if here >= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numba
 
 from analyzer.timeline import kernels as k
+from analyzer.timeline import truth
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
 GUEST, LOOP, INNER, OUTER = int(Level.GUEST), int(Level.LOOP), int(Level.INNER), int(Level.OUTER)
@@ -23,11 +24,14 @@ P_END, P_EXIT, P_PUT, P_RUN_EXIT, P_OUT = (
     int(Kind.SWITCH_OUT),
 )  # fmt: skip
 P_LOST, P_IRQ_IN, P_IRQ_OUT = int(Kind.LOST), int(Kind.IRQ_IN), int(Kind.IRQ_OUT)
+P_EPISODE = int(Kind.EPISODE)
 SHIFT = REASON_SHIFT
 
 # C_ONCE: an event that stands on the way in once at most has come since the last entry.
-C_VCPU, C_OPEN, C_NEST, C_MARKS, C_SWAP, C_ENTERED, C_WHOLE, C_ONCE = range(8)
-CPU_COLUMNS = 8
+# C_OWNER: whose the PMU is as recorded, since C_OWNER_TS.
+C_VCPU, C_NEST, C_ONCE, C_OWNER, C_OWNER_TS = range(5)
+CPU_COLUMNS = 5
+OWNER_HOST, OWNER_NOT_KNOWN, OWNER_LOST = -1, -2, -3
 (
     S_ON, S_LEVELS, S_MODE, S_MODE_TS, S_OUTER, S_INNER, S_ENTRY_TS, S_END_TS, S_ENDED_BY, S_REASON,
     S_EXIT_TS, S_LAST_CPU, S_ENTRIES, S_EXITS, S_CANCELLED, S_LOST, S_UNPAIRED, S_IMPLIED, S_GUEST,
@@ -39,9 +43,9 @@ MODES = ("guest", "kvm", "user", "preempted", "blocked", "unknown")
 BY_EXIT, BY_HOST, BY_NMI, BY_CANCELLED, BY_LOST, BY_WINDOW = range(6)
 ENDED_BY = ("exit", "host_event", "nmi", "cancelled", "lost", "window")
 # Which output: rows of `filled`, and the columns of each.
-O_POINT, O_GUEST, O_MODE, O_RESIDENCY, O_SWAP, O_DIFFERENCE = range(6)
+O_POINT, O_GUEST, O_MODE, O_RESIDENCY, O_OWNER, O_DIFFERENCE = range(6)
 # Rules of this recording, `rules`: see timeline.build.
-R_LATE, R_IOCTL, R_FPU, R_TIMER, R_MARKS, R_AMD, R_INTEL, R_USER_EXIT = range(8)
+R_LATE, R_IOCTL, R_FPU, R_TIMER, R_MARKS, R_RECORDED, R_USER_EXIT = range(7)
 NOT_KNOWN = -(2**63)
 
 
@@ -74,6 +78,16 @@ def _level_mode(state, v, ts, out, filled):  # type: ignore[no-untyped-def]
 
 
 @numba.njit
+def put_differences(differs, ts, cpu, v, cause, out, filled):  # type: ignore[no-untyped-def]
+    """Write a row for each level of truth's mask; cause: number in truth.CAUSES of the lower."""
+    for bit in range(truth.LEVELS):
+        if differs & (1 << bit):
+            _put_row(out, filled, O_DIFFERENCE, ts, cpu, v, bit, cause, 0, 0)
+        if differs & (256 << bit):
+            _put_row(out, filled, O_DIFFERENCE, ts, cpu, v, bit, cause + 1, 0, 0)
+
+
+@numba.njit
 def turn_on(state, since, v, ts, kind, levels, out, filled):  # type: ignore[no-untyped-def]
     """Turn levels on that are off, with a point where any is."""
     fresh = levels & ~state[v, S_LEVELS]
@@ -83,6 +97,7 @@ def turn_on(state, since, v, ts, kind, levels, out, filled):  # type: ignore[no-
     for bit in range(6):
         if fresh & (1 << bit):
             since[v, bit] = ts
+    truth.predicted_on(since, v, fresh, kind != P_STATE)
     _put_row(out, filled, O_POINT, ts, state[v, S_ON], v, kind, fresh, 0, 0)
 
 
@@ -96,6 +111,8 @@ def turn_off(state, since, v, ts, kind, levels, reason, out, filled):  # type: i
     for bit in range(5):
         if gone & (1 << bit):
             _put_row(out, filled, O_RESIDENCY, since[v, bit], ts, state[v, S_ON], v, bit, 0, 0)
+    differs = truth.predicted_off(since, v, gone, kind != P_LOST)
+    put_differences(differs, ts, state[v, S_ON], v, 0, out, filled)
     detail = gone | ((reason + 1) << SHIFT)
     _put_row(out, filled, O_POINT, ts, state[v, S_ON], v, kind, detail, 0, 0)
 
@@ -157,6 +174,8 @@ def leave_cpu(state, cpus, since, v, ts, mode, kind, by, out, filled):  # type: 
     elif kind == P_OUT:
         _put_row(out, filled, O_POINT, ts, c, v, kind, 0, 0, 0)
     cpus[c, C_VCPU] = -1
+    if kind == P_LOST:
+        truth.forget(since, v)
     s[S_LAST_CPU], s[S_ON] = c, (-2 if kind == P_LOST else -1)
     _mode(state, v, ts, mode, out, filled)
 
@@ -228,14 +247,7 @@ def on_entry(state, cpus, since, v, c, ts, tag, rules, seen, reasons, out, fille
     if s[S_EXIT_TS] != NOT_KNOWN:
         reasons[s[S_REASON] + 1, 1] += ts - s[S_EXIT_TS]
         s[S_EXIT_TS] = NOT_KNOWN
-    must = s[S_LEVELS] & EVENTS == 0
     turn_on(state, since, v, ts, P_ENTRY, GUEST | LOOP | EVENTS, out, filled)
-    recorded = rules[R_AMD] + rules[R_INTEL] > 0
-    if recorded and cpus[c, C_WHOLE] == 1 and (must != (cpus[c, C_MARKS] > 0)) and must:
-        _put_row(out, filled, O_DIFFERENCE, ts, c, v, 1, cpus[c, C_MARKS], 0, 0)
-    if recorded and cpus[c, C_MARKS] > 1:
-        _put_row(out, filled, O_DIFFERENCE, ts, c, v, 1, cpus[c, C_MARKS], 1, 0)
-    cpus[c, C_MARKS], cpus[c, C_ENTERED], cpus[c, C_ONCE] = 0, 1, 0
     s[S_ENTRY_TS], s[S_SLICE_CPU], s[S_ENDED_BY] = ts, c, BY_EXIT
     _level_mode(state, v, ts, out, filled)
     if tag & k.TAG_CANCELLED:
@@ -267,27 +279,29 @@ def on_exit(state, cpus, since, v, c, ts, tag, reason, rules, reasons, out, fill
     turn_off(state, since, v, ts, P_EXIT, levels, reason, out, filled)
     close_slice(state, v, ts, reason, out, filled)
     s[S_REASON], s[S_EXIT_TS] = reason, ts
-    cpus[c, C_WHOLE] = 1
-    cpus[c, C_ENTERED] = 2 if cpus[c, C_ENTERED] == 1 else cpus[c, C_ENTERED]
     _level_mode(state, v, ts, out, filled)
 
 
 @numba.njit
-def on_register(cpus, v, c, ts, code, address, value, rules, out, filled):  # type: ignore[no-untyped-def]
-    """KVM's half of the kernel's own swap, by the marks of facts/x86.md 3.2."""
-    load = code == k.MSR_WRITE and (
-        (rules[R_AMD] == 1 and address == k.AMD_STATUS_SET)
-        or (rules[R_INTEL] == 1 and address == k.LVTPC and value & 0xFF == k.GUEST_VECTOR)
-    )
+def set_owner(cpus, c, ts, owner, out, filled):  # type: ignore[no-untyped-def]
+    """The PMU of CPU c is `owner`'s from ts on: a vCPU, OWNER_HOST or OWNER_LOST."""
+    before = cpus[c, C_OWNER]
+    if before == OWNER_NOT_KNOWN:
+        # The first swap tells whose it was before.
+        before = cpus[c, C_VCPU] if owner == OWNER_HOST else OWNER_HOST
+    if ts > cpus[c, C_OWNER_TS]:
+        _put_row(out, filled, O_OWNER, cpus[c, C_OWNER_TS], ts, c, before, 0, 0, 0)
+    cpus[c, C_OWNER], cpus[c, C_OWNER_TS] = owner, ts
+
+
+@numba.njit
+def on_swap(cpus, state, since, v, c, ts, load, out, filled):  # type: ignore[no-untyped-def]
+    """The kernel's own load is whole (`load`), or its put begins."""
     if load:
-        cpus[c, C_MARKS] += 1
-        cpus[c, C_SWAP], cpus[c, C_ENTERED] = 1, 0
-        _put_row(out, filled, O_SWAP, ts, c, v, 0, 0, 0, 0)
-    elif cpus[c, C_SWAP] == 1 and cpus[c, C_ENTERED] == 2:
-        put = (
-            code == k.MSR_WRITE and rules[R_AMD] == 1 and address == k.AMD_GLOBAL_CTL and value == 0
-        )
-        put |= code == k.MSR_READ and rules[R_INTEL] == 1 and address == k.INTEL_STATUS
-        if put:
-            cpus[c, C_SWAP], cpus[c, C_ENTERED] = 0, 0
-            _put_row(out, filled, O_SWAP, ts, c, v, 1, 0, 0, 0)
+        truth.recorded_on(since, v, ts, state[v, S_LEVELS])
+    else:
+        began = since[v, truth.ON_TS]
+        put_differences(truth.recorded_off(since, v), began, c, v, 2, out, filled)
+    if cpus[c, C_OWNER] == OWNER_NOT_KNOWN and not load:
+        cpus[c, C_OWNER] = v
+    set_owner(cpus, c, ts, v if load else OWNER_HOST, out, filled)

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     LOST = 10  # from here on nothing is known of this CPU: a loss, or the window's end
     IRQ_IN = 11
     IRQ_OUT = 12
+    EPISODE = 13  # host perf touches the PMU: detail is its number and context
 
 
 class Level(IntFlag):
@@ -49,5 +50,6 @@ class Level(IntFlag):
     EVENTS = 32
 
 
+# Above the context (attribution.words.Context) in `detail` of EPISODE: the episode's number.
 # Above the levels in `detail` of EXIT: the number of the exit's reason plus one.
 REASON_SHIFT = 8

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from analyzer.readers.recording import NO_FLAGS, STREAM_DTYPE, RecordingFacts
@@ -24,7 +25,7 @@ OWN_PROPERTIES = int(Property.GAP | Property.WAY_IN)
 
 @dataclass(slots=True)
 class Chunk:
-    """Events of one chunk as columns, ours included; `tags` is filled by look_ahead."""
+    """Events of one chunk as columns, ours included: their `kind` is -code."""
 
     ts: Array
     cpu: Array
@@ -37,6 +38,40 @@ class Chunk:
     flags: Array
 
 
+@numba.njit(cache=True)
+def place(  # type: ignore[no-untyped-def]
+    places, ts, cpu, tid, first, second, kind, flags, own_ts, own_cpu, own_tid, own_first,
+    own_second, own_kind, own_flags, code_of_kind, property_of_kind, out_ts, out_cpu, out_tid,
+    out_first, out_second, out_kind, out_flags, out_code, out_property,
+):  # fmt: skip
+    """Write recorded events with our own in between to out_*, and code and property of each.
+
+    places: int64[m], non-decreasing, before which recorded event each of ours stands. ts, cpu, ...:
+    columns of n recorded events, own_*: of m of ours, out_*: of n + m; types of STREAM_DTYPE, codes
+    and properties uint8.
+    """
+    begin = 0
+    for shift in range(places.size + 1):
+        end = places[shift] if shift < places.size else ts.size
+        for n in range(begin, end):
+            at = n + shift
+            out_ts[at], out_cpu[at], out_tid[at] = ts[n], cpu[n], tid[n]
+            out_first[at], out_second[at] = first[n], second[n]
+            out_kind[at], out_flags[at] = kind[n], flags[n]
+            out_code[at], out_property[at] = code_of_kind[kind[n]], property_of_kind[kind[n]]
+        if shift < places.size:
+            at = end + shift
+            out_ts[at], out_cpu[at], out_tid[at] = own_ts[shift], own_cpu[shift], own_tid[shift]
+            out_first[at], out_second[at] = own_first[shift], own_second[shift]
+            out_kind[at], out_flags[at] = own_kind[shift], own_flags[shift]
+            out_code[at], out_property[at] = -own_kind[shift], OWN_PROPERTIES
+        begin = end
+
+
+# In the order in which `place` takes them.
+COLUMNS = ("ts", "cpu", "tid", "first", "second", "kind", "flags")
+
+
 class Spool:
     """The stream on disk, with our own events beside it."""
 
@@ -46,11 +81,13 @@ class Spool:
         self._tags_at: dict[int, tuple[int, int]] = {}
         # Where each chunk stands in the file, how many events it has, and its last time.
         self._places: list[tuple[int, int]] = []
+        self._buffer = np.empty(CHUNK * STREAM_DTYPE.itemsize, np.uint8)
         self._last: list[int] = []
         self.top_tid = 0
         self.top_cpu = 0
         self._first_tid: dict[int, int] = {}
-        self._own: Array = np.zeros(0, STREAM_DTYPE)
+        self._own: dict[str, Array] = {}
+        self._behind: Array = np.zeros(0, np.bool_)
         self._cuts: Array = np.zeros(0, np.int64)
 
     def append(self, stream: dict[str, Array]) -> None:
@@ -86,10 +123,11 @@ class Spool:
         for row, (ts, code, cpu, first) in enumerate(made):
             own[row] = (ts, first, 0, -1, cpu, -int(code), NO_FLAGS)
         nmis = [own]
-        nmi_kinds = np.flatnonzero(codes.code == Code.NMI)
-        for number in range(len(self._places)) if nmi_kinds.size else ():
+        is_nmi = codes.code == Code.NMI
+        for number in range(len(self._places)) if is_nmi.any() else ():
             raw = self._raw(number)
-            hit = np.flatnonzero(np.isin(raw["kind"], nmi_kinds) & (raw["first"] > 0))
+            hit = np.flatnonzero(is_nmi[raw["kind"]])
+            hit = hit[raw["first"][hit] > 0]
             begun = np.zeros(hit.size, STREAM_DTYPE)
             begun["ts"] = raw["ts"][hit] - raw["first"][hit]
             begun["cpu"], begun["tid"] = raw["cpu"][hit], raw["tid"][hit]
@@ -99,20 +137,23 @@ class Spool:
         # Ends stand behind recorded events of the same time, beginnings before them.
         behind = np.isin(every["kind"], (-int(Code.WINDOW_END), -int(Code.LOSS_BEGIN)))
         order = np.lexsort((every["cpu"], behind, every["ts"]))
-        self._own, self._behind = every[order], behind[order]
+        self._own = {name: np.ascontiguousarray(every[name][order]) for name in COLUMNS}
+        self._behind = behind[order]
         self._cuts = np.searchsorted(self._own["ts"], np.array(self._last, np.int64), side="right")
         if len(self._cuts):
-            self._cuts[-1] = self._own.size
+            self._cuts[-1] = every.size
 
     def _raw(self, number: int) -> dict[str, Array]:
+        # Views of a buffer that the next call fills again: nothing of it may be handed out.
         at, count = self._places[number]
         self._file.seek(at)
-        return {
-            name: np.frombuffer(
-                bytearray(self._file.read(count * STREAM_DTYPE[name].itemsize)), STREAM_DTYPE[name]
-            )
-            for name in NAMES
-        }
+        self._file.readinto(self._buffer[: count * STREAM_DTYPE.itemsize].data)
+        columns, begin = {}, 0
+        for name in NAMES:
+            end = begin + count * STREAM_DTYPE[name].itemsize
+            columns[name] = self._buffer[begin:end].view(STREAM_DTYPE[name])
+            begin = end
+        return columns
 
     @property
     def chunks(self) -> int:
@@ -126,34 +167,33 @@ class Spool:
     def chunk(self, number: int, codes: KindCodes) -> Chunk:
         """Return chunk `number`, our own events in their places."""
         raw = self._raw(number)
-        low = int(self._cuts[number - 1]) if number else 0
-        own = self._own[low : int(self._cuts[number])]
-        code, properties = codes.code[raw["kind"]], codes.property[raw["kind"]]
-        if own.size:
-            behind = self._behind[low : int(self._cuts[number])]
-            places = np.where(
-                behind,
-                np.searchsorted(raw["ts"], own["ts"], side="right"),
-                np.searchsorted(raw["ts"], own["ts"], side="left"),
-            )
-            raw = {name: np.insert(column, places, own[name]) for name, column in raw.items()}
-            code = np.insert(code, places, (-own["kind"]).astype(np.uint8))
-            properties = np.insert(properties, places, np.uint8(OWN_PROPERTIES))
-        return Chunk(
-            raw["ts"], raw["cpu"], raw["tid"], code, properties, raw["first"], raw["second"],
-            raw["kind"], raw["flags"],
-        )  # fmt: skip
+        low, high = (int(self._cuts[number - 1]) if number else 0), int(self._cuts[number])
+        own = {name: self._own[name][low:high] for name in COLUMNS}
+        places = np.where(
+            self._behind[low:high],
+            np.searchsorted(raw["ts"], own["ts"], side="right"),
+            np.searchsorted(raw["ts"], own["ts"], side="left"),
+        )
+        count = raw["ts"].size + places.size
+        out = {name: np.empty(count, STREAM_DTYPE[name]) for name in COLUMNS}
+        code, properties = np.empty(count, np.uint8), np.empty(count, np.uint8)
+        recorded = [raw[name] for name in COLUMNS]
+        kinds = [codes.code, codes.property]
+        place(*[places, *recorded, *own.values(), *kinds, *out.values(), code, properties])
+        return Chunk(code=code, property=properties, **out)
 
     def keep_tags(self, number: int, tags: Array) -> None:
         """Put aside what the backward pass found for a chunk."""
         self._tags_at[number] = (self._tags.seek(0, 2), tags.size)
-        self._tags.write(tags.tobytes())
+        self._tags.write(tags.data)
 
     def tags(self, number: int) -> Array:
         """Return what was put aside for a chunk: uint8[n]."""
         at, size = self._tags_at[number]
         self._tags.seek(at)
-        return np.frombuffer(bytearray(self._tags.read(size)), np.uint8)
+        tags = np.empty(size, np.uint8)
+        self._tags.readinto(tags.data)
+        return tags
 
     def close(self) -> None:
         """Remove the spool."""
