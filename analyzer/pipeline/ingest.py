@@ -66,9 +66,9 @@ def ingest(
             facts = opened.facts
             facts.damage = [line.replace(plain, recording) for line in [*damage, *facts.damage]]
             family = family_of_machine(facts.machine)
-            for name, rows in timeline.tables(facts, family):
-                writer.append(name, rows)
             vendor = evidence.vendor(family, options.vendor, trouble)
+            for name, rows in timeline.tables(facts, family, vendor):
+                writer.append(name, rows)
             evidence.correct_names(vendor, writer)
             _small_tables(writer, facts, timeline)
             writer.finish(_manifest(recording, options, facts, vendor, trouble, timeline))
@@ -167,6 +167,7 @@ def _manifest(
             "lost_events": facts.lost_events,
         },
         "marks": timeline.result.marks,
+        "agreement": timeline.result.agreement,
         "reasons": facts.reasons,
         "failed_events": facts.failed_events,
         "trouble": trouble.counts,

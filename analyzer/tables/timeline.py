@@ -103,26 +103,106 @@ RESIDENCY = Table(
 RECORDED_SWAP = Table(
     "recorded_swap",
     "timeline",
-    "the kernel's own swaps of KVM's half, where register accesses show them",
+    "the kernel's own swaps, KVM's half and perf's, where register accesses show them",
     (
-        Column("ts", "int64", "the access that marks it", "pmu_access", "ns"),
+        Column("ts", "int64", "first access", "pmu_access", "ns"),
+        Column("end", "int64", "last access", "pmu_access", "ns"),
+        Column(
+            "switched_ts",
+            "int64",
+            "where the registers change hands: KVM's last access of a load, its first of a put",
+            "pmu_access",
+            "ns",
+        ),
         CPU,
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
         Column("kind", "enum", "load or put", "derived"),
+        Column(
+            "perf",
+            "enum",
+            "told or untold, where this swap shows it: told by perf's half or LVTPC, untold by KVM "
+            "saving and restoring what is the host's",
+            "derived",
+            None,
+            True,
+        ),
+        Column("kvm_reads", "int32", "KVM's half: reads, RDPMC too", "pmu_access", "accesses"),
+        Column("kvm_writes", "int32", "KVM's half: writes", "pmu_access", "accesses"),
+        Column("perf_reads", "int32", "perf's half: reads", "pmu_access", "accesses"),
+        Column("perf_writes", "int32", "perf's half: writes", "pmu_access", "accesses"),
+        Column(
+            "redundant_writes",
+            "int32",
+            "of KVM's writes, those of the value last seen in that register",
+            "pmu_access",
+            "accesses",
+        ),
+        Column("counters", "int32", "general counters walked", "pmu_access", "counters"),
+        Column(
+            "guest_pmu_on", "bool", "the load enables a counter; null: a put", "derived", None, True
+        ),
+        Column("grammar", "enum", "rule that found it: analyzer.arch.x86.swaps", "derived"),
     ),
+    sort="end",
 )
 TRUTH_DIFFERENCE = Table(
     "truth_difference",
     "timeline",
-    "entries at which the kernel's recorded loads are not what the events alone allow",
+    "stays of the guest's state that are predicted from KVM and scheduling events alone and not "
+    "recorded, or the reverse, for every boundary (only the kernel's own is to have none)",
     (
-        Column("ts", "int64", "the entry", "derived", "ns"),
-        CPU,
+        Column("ts", "int64", "end of the predicted stay, begin of the recorded", "derived", "ns"),
+        Column("cpu", "int32", "host's logical CPU", "derived", None, True),
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
-        Column("predicted", "int32", "loads that must stand before the entry", "derived", "swaps"),
-        Column("recorded", "int32", "loads recorded there", "pmu_access", "swaps"),
+        Column("level", "enum", "whose prediction: analyzer.timeline.points.Level", "derived"),
         Column("cause", "enum", "what differs", "derived"),
     ),
+)
+PMU_ATTRIBUTION = Table(
+    "pmu_attribution",
+    "timeline",
+    "whose access it is: row n belongs to row n of pmu_access",
+    (
+        Column("ts", "int64", "time of the access", "pmu_access", "ns"),
+        CPU,
+        Column("actor", "enum", "null: no register of the core PMU", "derived", None, True),
+        Column("context", "enum", "of host perf's accesses", "derived", None, True),
+        Column("episode", "int64", "number in host_episode", "derived", None, True),
+    ),
+)
+HOST_EPISODE = Table(
+    "host_episode",
+    "timeline",
+    "host perf's consecutive accesses to PMU registers on one CPU in one context",
+    (
+        Column("episode", "int64", "its number", "derived"),
+        BEGIN,
+        END,
+        CPU,
+        Column("tid", "int32", "thread that was current", "common_pid"),
+        Column("context", "enum", "in which context perf acted", "derived"),
+        Column("edge", "enum", "out or in: side of a context switch", "derived", None, True),
+        Column("evidence", "enum", "observed or inferred", "derived"),
+        Column("accesses", "int32", "how many", "pmu_access", "accesses"),
+        Column("operations", "int64", "set of arch.x86.swaps.Token of them", "derived"),
+        Column("counters", "int64", "set of counters touched, fixed ones from bit 32", "derived"),
+        Column("vcpu", "int32", "vCPU whose thread was current", "derived", None, True),
+        Column("guest_state_on", "bool", "a guest's state was on the CPU, as recorded", "derived"),
+    ),
+    sort="end",
+)
+OWNER_SLICE = Table(
+    "owner_slice",
+    "timeline",
+    "whose the PMU of a CPU is as recorded, tiling its time",
+    (
+        BEGIN,
+        END,
+        CPU,
+        Column("owner", "enum", "host, vcpu, shared or unknown", "recorded_swap"),
+        Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
+    ),
+    sort="end",
 )
 POINT = Table(
     "point",
@@ -142,7 +222,8 @@ POINT = Table(
         Column("kind", "uint8", "number in analyzer.timeline.points.Kind", "derived"),
         Column(
             "detail",
-            "int32",
+            "int64",
+            "of an episode its number times 256 plus its context (analyzer.timeline.attribution); else "
             "low byte: levels that it turns on or off (analyzer.timeline.points.Level); above: for "
             "an exit the number of its reason plus one, 0 where none is known",
             "derived",
@@ -181,6 +262,9 @@ TIMELINE = (
     RESIDENCY,
     RECORDED_SWAP,
     TRUTH_DIFFERENCE,
+    PMU_ATTRIBUTION,
+    HOST_EPISODE,
+    OWNER_SLICE,
     POINT,
     EXIT_REASON,
     WINDOW,

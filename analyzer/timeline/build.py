@@ -11,13 +11,16 @@ import pyarrow as pa
 
 from analyzer.arch import Family
 from analyzer.errors import LimitError
-from analyzer.readers.columns import enum_column, number_column, record_batch, text_column
 from analyzer.readers.recording import RecordingFacts
-from analyzer.tables import BY_NAME
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
+from analyzer.timeline import truth
 from analyzer.timeline.advance import advance
+from analyzer.timeline.attribution.handlers import Handlers
+from analyzer.timeline.attribution.rows import attributed_rows, found_rows
+from analyzer.timeline.attribution.run import Attribution
 from analyzer.timeline.marks import Code, KindCodes, codes_of_names
+from analyzer.timeline.rows import timeline_rows
 from analyzer.timeline.spool import Spool
 
 __all__ = ["Timeline", "TimelineResult"]
@@ -25,10 +28,7 @@ __all__ = ["Timeline", "TimelineResult"]
 Array = np.ndarray[Any, Any]
 # Chosen by us, above any host: state and matrices grow with it, and a damaged file may claim more.
 VCPU_LIMIT = 65536
-OUTPUTS = ("point", "guest_slice", "mode_slice", "residency", "recorded_swap", "truth_difference")
-BOUNDARY_OF_BIT = (0, 1, 2, 2, 3)  # GUEST exit, LOOP loop, INNER vcpu, OUTER vcpu, SCHED sched
-BOUNDARIES = ("exit", "loop", "vcpu", "sched")
-BOUNDS = ("exact", "fewest", "most")
+ACCESS_EVENTS = ("read_msr", "write_msr", "rdpmc")
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class TimelineResult:
     marks: dict[str, Any] = field(default_factory=dict)
     vcpus: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[dict[str, Any]] = field(default_factory=list)
+    agreement: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Timeline:
@@ -53,10 +54,11 @@ class Timeline:
         self.spool.append(stream)
 
     def tables(
-        self, facts: RecordingFacts, family: Family | None
+        self, facts: RecordingFacts, family: Family | None, vendor: str | None
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Yield (table, rows) of all timeline tables but vcpu, exit_reason and window.
 
+        vendor: as CPUID names it; without one no swap of KVM's is looked for.
         Raises LimitError for more vCPUs than VCPU_LIMIT.
         """
         targets = {name: table for name, (_, table) in facts.event_counts.items()}
@@ -68,7 +70,19 @@ class Timeline:
         vcpus, found, slot, wait = self._learn(codes)
         gaps = self._look_ahead(codes)
         rules = self._rules(found, gaps, family)
-        yield from self._advance(codes, rules, vcpus, slot, wait, facts)
+        attribution = None
+        if any(facts.event_counts.get(name, (0, None))[0] for name in ACCESS_EVENTS):
+            attribution = Attribution(self.spool, codes, vendor, slot.copy())
+            handlers = Handlers(facts.event_names, facts.symbols)
+            for swaps, episodes in attribution.run(handlers):
+                yield from found_rows(swaps, episodes, attribution.grammars)
+            rules[f.R_RECORDED] = attribution.mediated
+            self.result.marks["swaps_recorded"] = attribution.mediated
+            self.result.marks["handlers_named"] = handlers.named
+            self.result.marks["unshown_grammars"] = attribution.unshown
+        yield from self._advance(codes, rules, vcpus, slot, wait, facts, attribution)
+        if attribution is not None:
+            attribution.close()
 
     def _learn(self, codes: KindCodes) -> tuple[Array, Array, Array, Array]:
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
@@ -131,8 +145,6 @@ class Timeline:
         # 3.2). It is believed where it stands in every gap that some other event proves to be one
         # between two inner loops; one such gap without it, and it is not.
         rules[f.R_MARKS] = found[k.F_LOOP_MARKS] > 0 and gaps[0] > 0 and gaps[1] == 0
-        rules[f.R_AMD] = found[k.F_AMD_LOADS] > 0
-        rules[f.R_INTEL] = found[k.F_INTEL_LOADS] > 0 and found[k.F_AMD_LOADS] == 0
         self.result.marks = {
             "kvm_exit_is_late": bool(late),
             "late_exits_seen": int(found[k.F_LATE]),
@@ -144,14 +156,14 @@ class Timeline:
             "loop_marks_trusted": bool(rules[f.R_MARKS]),
             "loop_gaps_with_mark": int(gaps[0]),
             "loop_gaps_without_mark": int(gaps[1]),
-            "recorded_load_marks": int(found[k.F_AMD_LOADS] + found[k.F_INTEL_LOADS]),
+            "swaps_recorded": False,
             "hidden_reentries": bool(family is not None and family.hidden_reentries),
         }
         return rules
 
     def _advance(
         self, codes: KindCodes, rules: Array, vcpus: Array, slot: Array,
-        wait: Array, facts: RecordingFacts,
+        wait: Array, facts: RecordingFacts, attribution: Attribution | None,
     ) -> Iterator[tuple[str, pa.RecordBatch]]:  # fmt: skip
         count, cpus = vcpus.shape[1], self.spool.top_cpu + 1
         state = np.zeros((count, f.VCPU_COLUMNS), np.int64)
@@ -170,7 +182,9 @@ class Timeline:
         state[:, f.S_STARTED] = inside
         cpu_state = np.zeros((cpus, f.CPU_COLUMNS), np.int64)
         cpu_state[:, f.C_VCPU] = -1
-        since = np.zeros((count, 6), np.int64)
+        since = np.zeros((count, truth.SINCE_COLUMNS), np.int64)
+        since[:, truth.ON] = truth.UNCLEAR
+        marks, episodes = np.zeros(0, np.uint16), np.zeros(0, np.int32)
         seen = np.zeros((count, cpus), np.uint8)
         reasons = np.zeros((len(facts.reasons) + 1, 2), np.int64)
         at = 0
@@ -183,12 +197,16 @@ class Timeline:
                 out = np.empty((6, room, 7), np.int64)
             filled = np.zeros(6, np.int64)
             tags = self.spool.tags(number)
+            if attribution is not None:
+                marks, episodes = attribution.marks(number)
+                yield from attributed_rows(c, marks, episodes)
             advance(
-                at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags, rules, slot,
-                wait, vcpus, state, cpu_state, since, seen, reasons, out, filled,
+                at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags, marks,
+                episodes, rules, slot, wait, vcpus, state, cpu_state, since, seen, reasons, out,
+                filled,
             )  # fmt: skip
             at += c.ts.size
-            yield from self._batches(out, filled, rules, facts)
+            yield from timeline_rows(out, filled, rules, facts)
         filled = np.zeros(6, np.int64)
         if out.shape[1] < count + 8:
             out = np.empty((6, count + 8, 7), np.int64)
@@ -199,7 +217,13 @@ class Timeline:
                 row = (state[v, f.S_MODE_TS], end, cpu, v, mode, 0, 0)
                 out[f.O_MODE, filled[f.O_MODE]] = row
                 filled[f.O_MODE] += 1
-        yield from self._batches(out, filled, rules, facts)
+        yield from timeline_rows(out, filled, rules, facts)
+        counts = since[:, truth.COUNTS :].reshape(count, truth.LEVELS, truth.COUNTED).sum(axis=0)
+        if rules[f.R_RECORDED]:
+            self.result.agreement = {
+                level: dict(zip(truth.COUNTED_NAMES, counts[bit].tolist(), strict=True))
+                for bit, level in enumerate(truth.LEVEL_NAMES)
+            }
         self._vcpus(vcpus, state, seen, inside, facts)
         self.result.reasons = [
             {"number": n, "reason": name, "count": int(reasons[n, 0]), "ns": int(reasons[n, 1])}
@@ -232,65 +256,6 @@ class Timeline:
             }
             row.update({name: int(state[v, at]) for name, at in columns.items()})
             self.result.vcpus.append(row)
-
-    def _batches(
-        self, out: Array, filled: Array, rules: Array, facts: RecordingFacts
-    ) -> Iterator[tuple[str, pa.RecordBatch]]:
-        for which, name in enumerate(OUTPUTS):
-            rows = int(filled[which])
-            if rows:
-                # Copies: `out` is used again, and a single row would else be a view of it.
-                columns = [out[which, :rows, n].copy() for n in range(7)]
-                yield name, record_batch(name, self._columns(name, columns, rules, facts), rows)
-
-    def _columns(
-        self, name: str, raw: list[Array], rules: Array, facts: RecordingFacts
-    ) -> dict[str, pa.Array]:
-        table = BY_NAME[name]
-
-        def number(column: str, values: Array, present: Array | None = None) -> pa.Array:
-            return number_column(table.column(column), values, present)
-
-        if name == "point":
-            return {
-                "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1]),
-                "vcpu": number("vcpu", raw[2], raw[2] >= 0), "kind": number("kind", raw[3]),
-                "detail": number("detail", raw[4]),
-            }  # fmt: skip
-        if name in ("recorded_swap", "truth_difference"):
-            columns = {
-                "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1]),
-                "vcpu": number("vcpu", raw[2], raw[2] >= 0),
-            }  # fmt: skip
-            if name == "recorded_swap":
-                return {**columns, "kind": enum_column(raw[3], ("load", "put"))}
-            causes = ("no recorded load before this entry", "more than one recorded load")
-            return {
-                **columns, "predicted": number("predicted", raw[3]),
-                "recorded": number("recorded", raw[4]), "cause": enum_column(raw[5], causes),
-            }  # fmt: skip
-        spans = {"ts": number("ts", raw[0]), "end": number("end", raw[1])}
-        vcpu = {"vcpu": number("vcpu", raw[3])}
-        if name == "guest_slice":
-            return {
-                **spans, **vcpu, "cpu": number("cpu", raw[2]),
-                "ended_by": enum_column(raw[4], f.ENDED_BY),
-                "exit_ts": number("exit_ts", raw[5], raw[5] != f.NOT_KNOWN),
-                "reason": text_column(raw[6], facts.reasons),
-            }  # fmt: skip
-        if name == "mode_slice":
-            return {
-                **spans, **vcpu, "cpu": number("cpu", raw[2], raw[2] >= 0),
-                "mode": enum_column(raw[4], f.MODES),
-            }  # fmt: skip
-        # Two marks of vcpu_load leave a range; a loop without its mark has its fewest swaps here.
-        both = rules[f.R_IOCTL] == 1 or rules[f.R_TIMER] == 1
-        bounds = np.array([0, 0 if rules[f.R_MARKS] else 1, 1 if both else 0, 2, 0])
-        return {
-            **spans, **vcpu, "cpu": number("cpu", raw[2]),
-            "boundary": enum_column(np.array(BOUNDARY_OF_BIT)[raw[4]], BOUNDARIES),
-            "bound": enum_column(bounds[raw[4]], BOUNDS),
-        }  # fmt: skip
 
     def close(self) -> None:
         """Remove the spool."""

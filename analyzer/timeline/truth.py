@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numba
 
-__all__ = ["SINCE_COLUMNS"]
+__all__ = ["CAUSES", "COUNTED_NAMES", "LEVEL_NAMES", "SINCE_COLUMNS"]
 
 LEVELS = 6
 SEEN, MET, ON, ON_TS = LEVELS, 2 * LEVELS, 3 * LEVELS, 3 * LEVELS + 1
@@ -26,6 +26,9 @@ UNCLEAR = -1
 # What is counted: predicted stays that were compared, those that no recorded stay met, those
 # that more than one met, recorded stays compared, those that no predicted one met, more than one.
 PREDICTED, UNMET, CROWDED, RECORDED, STRAY, SPANNING = range(6)
+COUNTED_NAMES = ("predicted", "unmet", "crowded", "recorded", "stray", "spanning")
+# Levels in order of their bits, see points.Level.
+LEVEL_NAMES = ("guest", "loop", "inner", "outer", "sched", "events")
 # Causes of a difference, in this order in table truth_difference.
 CAUSES = (
     "no recorded stay in the predicted one",

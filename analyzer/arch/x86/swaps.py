@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-__all__ = ["GRAMMARS", "Grammar", "Step", "Token", "Times"]
+__all__ = ["GRAMMARS", "Grammar", "Step", "Times", "Token"]
 
 
 class Token(IntFlag):

@@ -8,6 +8,7 @@ order of their end; one whose end is later than the begin of a burst that is sti
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,18 +24,10 @@ from analyzer.timeline.attribution.tokens import tokens_of
 from analyzer.timeline.marks import KindCodes
 from analyzer.timeline.spool import Chunk, Spool
 
-__all__ = ["Attribution", "Found"]
+__all__ = ["Attribution"]
 
 Array = np.ndarray[Any, Any]
 FOREVER = 2**63 - 1
-
-
-@dataclass(slots=True)
-class Found:
-    """Rows that are ready after a chunk: swaps int64[s, SWAP_ROW], episodes int64[e, 11]."""
-
-    swaps: Array
-    episodes: Array
 
 
 @dataclass(slots=True)
@@ -62,13 +55,36 @@ class Attribution:
         self._at: list[tuple[int, int, int]] = []  # event number, place in the file, events
         self.count = np.zeros(4, np.int64)
         self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
+        self.mediated = False
+        self.unshown = 0  # swaps found by grammars that no recording of ours shows
 
     def close(self) -> None:
         """Remove the marks."""
         self._file.close()
 
-    def run(self, handlers: Handlers, mediated: bool) -> Any:
-        """Yield Found after each chunk and once at the end; marks can be read after that."""
+    def run(self, handlers: Handlers) -> Iterator[tuple[Array, Array]]:
+        """Yield rows of swaps and of episodes in order of their end; then marks can be read.
+
+        Each is int64[n, bursts.SWAP_ROW] and int64[n, bursts.EPISODE_ROW].
+        """
+        # Whether any swap is recorded decides what other accesses of a vCPU's thread are.
+        self.mediated = False
+        if self.grammars.names:
+            self.mediated = True
+            for swaps, _ in self._pass(handlers):
+                if len(swaps):
+                    break
+            else:
+                self.mediated = False
+            self._at, self.count = [], np.zeros(4, np.int64)
+            self._file.truncate(0)
+            self._last = {}
+        for swaps, episodes in self._pass(handlers):
+            shown = self.grammars.shown[swaps[:, b.S_GRAMMAR]]
+            self.unshown += int(np.count_nonzero(~shown))
+            yield swaps, episodes
+
+    def _pass(self, handlers: Handlers) -> Iterator[tuple[Array, Array]]:
         cpus = self.spool.top_cpu + 1
         state = np.zeros((cpus, x.CPU_COLUMNS), np.int64)
         state[:, (x.X_PREVIOUS, x.X_NEXT)] = x.NOBODY
@@ -89,7 +105,7 @@ class Attribution:
             attribute(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
                 chunk.second, classes, token, index,
-                self.slot, mediated, handlers.timers_recorded, self.grammars.steps,
+                self.slot, self.mediated, handlers.timers_recorded, self.grammars.steps,
                 self.grammars.direction, state, accesses, burst, shadow, self.count, marks,
                 episodes_of, *out,
             )  # fmt: skip
@@ -100,26 +116,26 @@ class Attribution:
             yield self._found(swaps, episodes, open_since)
         out = self._outputs(cpus * b.LEVELS * b.ROOM)
         finish(
-            at, self.slot, mediated, self.grammars.steps, self.grammars.direction, state, accesses,
+            at, self.slot, self.mediated, self.grammars.steps, self.grammars.direction, state, accesses,
             burst, self.count, np.zeros(0, np.uint16), np.zeros(0, np.int32), *out,
         )  # fmt: skip
         self._settle(out, swaps, episodes)
         yield self._found(swaps, episodes, FOREVER)
 
-    def _found(self, swaps: _Waiting, episodes: _Waiting, before: int) -> Found:
-        found = Found(swaps.take(before), episodes.take(before))
+    def _found(self, swaps: _Waiting, episodes: _Waiting, before: int) -> tuple[Array, Array]:
+        swap, episode = swaps.take(before), episodes.take(before)
         # An NMI's burst ends before the swap that it lies in: whether the guest's state was on is
         # only known when that swap is.
-        for cpu in np.unique(found.episodes[:, b.E_CPU]).tolist():
-            mine = found.episodes[:, b.E_CPU] == cpu
-            done = found.swaps[found.swaps[:, b.S_CPU] == cpu]
+        for cpu in np.unique(episode[:, b.E_CPU]).tolist():
+            mine = episode[:, b.E_CPU] == cpu
+            done = swap[swap[:, b.S_CPU] == cpu]
             done = done[np.argsort(done[:, b.S_DONE], kind="stable")]
-            at = np.searchsorted(done[:, b.S_DONE], found.episodes[mine, b.E_TS]) - 1
+            at = np.searchsorted(done[:, b.S_DONE], episode[mine, b.E_TS]) - 1
             states = np.append(done[:, b.S_KIND] == p.LOAD, self._last.get(cpu, False))
-            found.episodes[mine, b.E_LOADED] = states[at]
-        for cpu, kind in found.swaps[:, (b.S_CPU, b.S_KIND)].tolist():
+            episode[mine, b.E_LOADED] = states[at]
+        for cpu, kind in swap[:, (b.S_CPU, b.S_KIND)].tolist():
             self._last[cpu] = kind == p.LOAD
-        return found
+        return swap, episode
 
     def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
         # A swap has at least six accesses, an episode one.
