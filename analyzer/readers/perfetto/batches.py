@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.readers.columns import TextPool
 from analyzer.readers.event_map import SPAN, target_of
+from analyzer.readers.merge import merge_runs, straighten
 from analyzer.readers.perfetto import layout
 from analyzer.readers.perfetto.assemble import Rows
 from analyzer.readers.perfetto.index import (
@@ -24,7 +25,6 @@ from analyzer.readers.perfetto.index import (
     read_bytes,
     read_container,
 )
-from analyzer.readers.perfetto.merge import merge_runs, straighten
 from analyzer.readers.perfetto.names import (
     EventKind,
     EventKinds,
