@@ -92,7 +92,8 @@ class RecordingFacts:
 
     `event_names[kind]` names the kinds of the stream, `reasons[n]` the exits' reasons.
     `realtime_offset_ns`: CLOCK_REALTIME minus the trace clock, None where nothing tells.
-    `symbols`: names of the kernel functions that stand as numbers in the stream's fields.
+    `symbols`: names of the kernel functions that stand as numbers in the stream's fields, by that
+    number (an address is negative there).
     """
 
     format: str
