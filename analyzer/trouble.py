@@ -50,10 +50,24 @@ COUNTERS: tuple[Counter, ...] = (
         "copy the recording again from its host",
     ),
     Counter(
+        "cpu_data_cut",
+        "loss",
+        "streams of CPUs that end before the size that the file gives them",
+        "trace.dat: the CPUs' offsets and sizes",
+        "the recorder was stopped while it wrote, or the copy is incomplete",
+    ),
+    Counter(
         "damaged_event",
         "loss",
         "events whose bytes contradict their length, left out with the rest of their bundle",
         "FtraceEvent",
+        "the recording is damaged there",
+    ),
+    Counter(
+        "damaged_page",
+        "loss",
+        "pages of a CPU's ring buffer that contradict the format, left from there on",
+        "trace.dat: pages of the CPUs' data",
         "the recording is damaged there",
     ),
     Counter(
@@ -62,6 +76,13 @@ COUNTERS: tuple[Counter, ...] = (
         "generic events whose descriptor is nowhere in the file: counted by number only",
         "FtraceEventBundle.generic_event_descriptors",
         "a ring buffer has overwritten it: record with a larger one, or with fill_policy DISCARD",
+    ),
+    Counter(
+        "dropped_events",
+        "loss",
+        "events that the kernel dropped because its buffer was full or busy: where is unknown",
+        "trace.dat: option CPUSTAT, commit overrun and dropped events",
+        "record with a larger buffer (trace-cmd record -b)",
     ),
     Counter(
         "final_flush_failed",
@@ -88,8 +109,15 @@ COUNTERS: tuple[Counter, ...] = (
         "overrun_events",
         "loss",
         "events that the kernel's buffer lost between the recorder's two statistics",
-        "FtraceStats.cpu_stats overrun, commit_overrun, dropped_events",
+        "FtraceStats.cpu_stats overrun, commit_overrun, dropped_events; trace.dat: CPUSTAT",
         "raise buffer_size_kb of the recorder",
+    ),
+    Counter(
+        "page_loss_flags",
+        "loss",
+        "pages before which the kernel's buffer lost events that nobody had read",
+        "trace.dat: bits 31 and 30 of a page's commit",
+        "record with a larger buffer (trace-cmd record -b)",
     ),
     Counter(
         "packets_dropped",
@@ -134,6 +162,13 @@ COUNTERS: tuple[Counter, ...] = (
         "the recorder was stopped while it wrote, or the copy is incomplete",
     ),
     Counter(
+        "clock_without_unit",
+        "doubt",
+        "the trace clock does not count nanoseconds: times and durations are in its own unit",
+        "trace.dat: option TRACECLOCK without TSC2NSEC",
+        "record with -C mono, boot or local",
+    ),
+    Counter(
         "clock_unpaired",
         "doubt",
         "bundles on another clock than the rest, without a pair of readings to convert by",
@@ -141,11 +176,25 @@ COUNTERS: tuple[Counter, ...] = (
         "record with the default clock (boot)",
     ),
     Counter(
+        "event_format_missing",
+        "doubt",
+        "events whose number no format in the file has: counted by number only",
+        "trace.dat: event formats",
+        "the event was made after recording began: make probes first",
+    ),
+    Counter(
         "events_out_of_order",
         "doubt",
         "events earlier than the one before them on their CPU, put at that one's time",
         "FtraceEvent.timestamp",
         "record with a clock that does not step (boot, mono)",
+    ),
+    Counter(
+        "guest_times_unshifted",
+        "doubt",
+        "the file tells how to put its times on its host's clock, which needs the host's file",
+        "trace.dat: option TIME_SHIFT",
+        "compare times within this file only",
     ),
     Counter(
         "kvm_fields_missing",
@@ -188,6 +237,13 @@ COUNTERS: tuple[Counter, ...] = (
         "events that were asked for and could not be recorded: their absence means nothing",
         "FtraceStats.failed_ftrace_events, unknown_ftrace_events",
         "the kernel does not have them under that name, or refused",
+    ),
+    Counter(
+        "instance_other_clock",
+        "note",
+        "instances on another clock than the top one, left out",
+        "trace.dat: clock of a buffer",
+        "record all instances with one clock",
     ),
     Counter(
         "other_machine_events",

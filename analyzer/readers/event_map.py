@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["EVENTS", "OTHER", "SPAN", "EventTarget", "target_of"]
+__all__ = ["EVENTS", "OTHER", "PROBE_ENTER", "PROBE_RETURN", "SPAN", "EventTarget", "target_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ def _same(*names: str) -> dict[str, str]:
 
 OTHER = EventTarget("other_event", _same("vcpu_id"), first="vcpu_id")
 SPAN = EventTarget("function_span")
+# Probes under whatever name, where the format tells them by these fields of theirs.
+PROBE_ENTER = EventTarget("function_span", {"__probe_ip": "function"}, {"phase": "enter"})
+PROBE_RETURN = EventTarget("function_span", {"__probe_func": "function"}, {"phase": "return"})
 
 EVENTS: dict[str, EventTarget] = {
     "kvm_entry": EventTarget(
@@ -115,6 +118,13 @@ EVENTS: dict[str, EventTarget] = {
         second="hrtimer",
     ),
     "hrtimer_expire_exit": EventTarget("timer", _same("hrtimer"), {"phase": "expire_exit"}),
+    "function": EventTarget("function_span", {"ip": "function"}, {"phase": "enter"}, first="ip"),
+    "funcgraph_entry": EventTarget(
+        "function_span", {"func": "function"}, {"phase": "enter"}, first="func"
+    ),
+    "funcgraph_exit": EventTarget(
+        "function_span", {"func": "function"}, {"phase": "return"}, first="func"
+    ),
     "tick_stop": EventTarget("timer", _same("success", "dependency"), {"phase": "tick_stop"}),
 }
 for _op, _name in (("read", "read_msr"), ("write", "write_msr"), ("rdpmc", "rdpmc")):

@@ -92,8 +92,10 @@ class RecordingFacts:
 
     `event_names[kind]` names the kinds of the stream, `reasons[n]` the exits' reasons.
     `realtime_offset_ns`: CLOCK_REALTIME minus the trace clock, None where nothing tells.
-    `symbols`: names of the kernel functions that stand as numbers in the stream's fields; where it
-    is empty those fields hold what was recorded. `host_events`: rows of the table of that name.
+    `symbols`: names of the kernel functions that stand as numbers in the stream's fields, by that
+    number: an address (as int64, so a kernel's is negative), or the reader's own where addresses
+    were not recorded. Where it is empty those fields hold what was recorded.
+    `host_events`: rows of the table of that name.
     """
 
     format: str

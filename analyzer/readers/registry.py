@@ -5,14 +5,14 @@ from __future__ import annotations
 from analyzer.errors import FormatError, InputError
 from analyzer.readers.perfetto.reader import DESCRIPTOR as PERFETTO
 from analyzer.readers.recording import ReaderDescriptor
+from analyzer.readers.tracedat.reader import DESCRIPTOR as TRACE_DAT
 
 __all__ = ["READERS", "find_reader"]
 
 # One line a format, asked in this order: the more certain a format's first bytes, the earlier.
-READERS: tuple[ReaderDescriptor, ...] = (PERFETTO,)
+READERS: tuple[ReaderDescriptor, ...] = (TRACE_DAT, PERFETTO)
 # Formats that we know by sight but cannot read yet.
 FOREIGN = (
-    (b"\x17\x08\x44tracing", "a trace.dat of trace-cmd"),
     (b"PERFILE2", "a perf.data"),
     (b"2ELIFREP", "a perf.data of the other endianness"),
     (b"# tracer:", "a text trace"),

@@ -1,140 +1,60 @@
-"""How do decoded events become rows of the recorded tables? Table by table, column by column."""
+"""How does Perfetto hold an event's fields? Typed, generic, legacy and compact, into one shape."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from analyzer.readers.columns import (
-    TextPool,
-    enum_column,
-    number_column,
-    record_batch,
-    text_column,
-)
-from analyzer.readers.event_map import EVENTS
-from analyzer.readers.exits import exit_columns
+from analyzer.readers import assemble
+from analyzer.readers.assemble import Payload, Plan
+from analyzer.readers.columns import enum_column
 from analyzer.readers.perfetto.names import POINTER_COLUMNS, EventKind
 from analyzer.readers.perfetto.payload import legacy_fields, payload_fields
 from analyzer.readers.perfetto.symbols import KernelSymbols
 from analyzer.readers.perfetto.walk import ABSENT
-from analyzer.readers.registers import OPS, register_columns
-from analyzer.tables import BY_NAME, Table
 
 Array = np.ndarray[Any, Any]
 # Highest field number of an event's own message that is looked at; the largest in perfetto 0.59.1
 # is 34 (ext4 and f2fs events), and none of the events that have a table goes above 12.
 FIELD_LIMIT = 64
 PREV_PID_FROM = ("previous_switch", "current_thread", "none", "recorded")
-ORIGIN_RECORDED = 3
-# Pointer columns that may hold a function, and the column of its name.
-NAME_OF_POINTER = {"func": "func_name", "function": "function_name", "handler": "handler_name"}
+PHASES = ("enter", "return", "instant")
 
 
 @dataclass(slots=True)
-class Rows:
+class Rows(assemble.Rows):
     """Decoded events, one row each (see batches.py), and what compact rows hold.
 
+    maps: int32[n], the map of KernelSymbols that a row's pointers are in.
     compact: int64[6, c], columns of walk.walk_compact; for a row of a compact kind `off` is its
     column there and `comm` the number of the name in the pool.
     """
 
-    buf: Array
-    ts: Array
-    cpu: Array
-    tid: Array
-    kind: Array
-    off: Array
-    size: Array
     origin: Array
+    maps: Array
     compact: Array
     comm: Array
 
 
-@dataclass(slots=True)
-class _Plan:
-    # What one table's payload columns are: a slot each, in declared order.
-    table: Table
-    slots: list[str]
-    slot_of: dict[str, int] = field(default_factory=dict)
-
-
-class Assembler:
+class Assembler(assemble.Assembler[EventKind, Rows]):
     """Makes record batches and the timeline's stream out of decoded rows."""
 
     def __init__(
         self, kinds: list[EventKind], legacy_numbers: Array, symbols: KernelSymbols
     ) -> None:
-        self.kinds, self.symbols = kinds, symbols
+        super().__init__(kinds)
+        self.symbols, self.functions = symbols, symbols.names
         self.legacy_numbers = legacy_numbers
-        self.text = TextPool()
-        self.reasons = TextPool()
-        self.names = TextPool()
-        self.fields_missing = 0
         self.pointers = 0
-        self.vcpu_ids: dict[tuple[int, int], int] = {}
         self.comm_of: dict[int, tuple[int, int]] = {}
-        targets = {target.table for target in EVENTS.values()} | {"other_event", "function_span"}
-        self.tables = sorted(targets)
-        self.number_of_table = {name: n for n, name in enumerate(self.tables)}
-        self.plans: list[_Plan] = []
-        for name in self.tables:
-            wanted = {c for t in EVENTS.values() if t.table == name for c in t.fields.values()}
-            if name == "other_event":
-                wanted = {"vcpu_id"}
-            slots = [column for column in BY_NAME[name].names if column in wanted]
-            self.plans.append(_Plan(BY_NAME[name], slots, {s: n for n, s in enumerate(slots)}))
 
-    def table_of_kind(self) -> Array:
-        """Return int32[kinds], the table that rows of each kind go to."""
-        return np.array([self.number_of_table[k.target.table] for k in self.kinds], np.int32)
-
-    def build(
-        self, number: int, data: Rows, rows: Array, maps: Array, first: Array, second: Array
-    ) -> pa.RecordBatch:
-        """Return one table's record batch; fill `first` and `second` (int64, by row of data).
-
-        maps: of KernelSymbols, by row of data.
-        """
-        plan = self.plans[number]
-        of_row = data.kind[rows]
-        kinds = np.flatnonzero(np.bincount(of_row, minlength=len(self.kinds)))
-        number_of_kind = np.zeros(len(self.kinds), np.int32)
-        number_of_kind[kinds] = np.arange(kinds.size)
-        group = number_of_kind[of_row]
-        values, sizes = self._payload(plan, data, rows, kinds, group)
-        columns: dict[str, pa.Array] = {}
-        numbers = values.copy() if self._has_symbols(plan) else values
-        self._symbols(plan, maps[rows], values, sizes, numbers, columns)
-        self._stream_fields(plan, rows, kinds, group, numbers, sizes, first, second)
-        head = {"ts": data.ts[rows], "cpu": data.cpu[rows], "tid": data.tid[rows]}
-        tid_known = None
-        if plan.table.name in ("sched_switch", "wakeup"):
-            tid_known = head["tid"] >= 0
-        for name, head_values in head.items():
-            present = tid_known if name == "tid" else None
-            columns[name] = number_column(plan.table.column(name), head_values, present)
-        constants = {c for k in kinds for c in self.kinds[k].target.constants}
-        for name in constants:
-            pool = TextPool()
-            codes = [pool.code(self.kinds[k].target.constants[name]) for k in kinds]
-            make = text_column if plan.table.column(name).type == "text" else enum_column
-            columns[name] = make(np.array(codes, np.int32)[group], pool.names)
-        for slot, name in enumerate(plan.slots):
-            column = plan.table.column(name)
-            if column.type == "text":
-                self._text(plan, data, rows, kinds, group, slot, values, sizes, columns)
-            elif column.type != "enum":  # enums are made from constants or by _special
-                columns[name] = number_column(column, values[slot], sizes[slot] >= 0)
-        self._special(plan.table.name, data, rows, kinds, group, values, sizes, columns, first)
-        return record_batch(plan.table.name, columns, rows.size)
-
-    def _payload(
-        self, plan: _Plan, data: Rows, rows: Array, kinds: Array, group: Array
+    def read_payload(
+        self, plan: Plan, data: Rows, rows: Array, kinds: Array, group: Array
     ) -> tuple[Array, Array]:
+        """Return values and sizes as Payload has them."""
         slots = np.full((kinds.size, FIELD_LIMIT), -1, np.int16)
         forms = [self.kinds[k].form for k in kinds]
         for g, k in enumerate(kinds):
@@ -172,7 +92,7 @@ class Assembler:
         return values, sizes
 
     def _legacy(
-        self, plan: _Plan, data: Rows, kinds: Array, group: Array, off: Array, size: Array,
+        self, plan: Plan, data: Rows, kinds: Array, group: Array, off: Array, size: Array,
         values: Array, sizes: Array,
     ) -> None:  # fmt: skip
         # Legacy events name their fields in every event; kernel names differ by kind only where
@@ -197,7 +117,7 @@ class Assembler:
                 sizes[plan.slot_of[column], at] = got_sizes[n]
 
     def _compact(
-        self, plan: _Plan, data: Rows, rows: Array, at: Array, values: Array, sizes: Array
+        self, plan: Plan, data: Rows, rows: Array, at: Array, values: Array, sizes: Array
     ) -> None:
         columns = (
             {"prev_state": 1, "next_pid": 2, "next_prio": 3}
@@ -212,115 +132,46 @@ class Assembler:
             values[plan.slot_of["prev_pid"], at] = data.tid[rows]
             sizes[plan.slot_of["prev_pid"], at] = np.where(data.tid[rows] < 0, -1, 0)
 
-    def _text(
-        self, plan: _Plan, data: Rows, rows: Array, kinds: Array, group: Array, slot: int,
-        values: Array, sizes: Array, columns: dict[str, pa.Array],
-    ) -> None:  # fmt: skip
-        codes = np.full(rows.size, -1, np.int32)
-        at = np.flatnonzero(sizes[slot] > 0)
-        if at.size:
-            codes[at] = self.text.codes_of_bytes(
-                data.buf, values[slot, at], sizes[slot, at].astype(np.int64) - 1
-            )
+    def text_codes(self, plan: Plan, data: Rows, payload: Payload, slot: int) -> Array:
+        """Return int32[n] numbers in the pool of one column's strings; -1: null."""
+        codes = super().text_codes(plan, data, payload, slot)
         if plan.slots[slot] in ("next_comm", "comm"):
-            compact = np.array([self.kinds[k].form == "compact" for k in kinds])[group]
+            rows, sizes = payload.rows, payload.sizes
+            is_compact = np.array([self.kinds[k].form == "compact" for k in payload.kinds])
+            compact = is_compact[payload.group]
             codes[compact] = data.comm[data.off[rows[compact]]]
             pid = plan.slot_of["next_pid" if plan.table.name == "sched_switch" else "pid"]
             known = (codes >= 0) & (sizes[pid] >= 0)
             # The last name of each thread, by time: switches and wake-ups are read apart.
-            tids, last = np.unique(values[pid, known][::-1], return_index=True)
+            tids, last = np.unique(payload.values[pid, known][::-1], return_index=True)
             times, named = data.ts[rows[known]][::-1][last], codes[known][::-1][last]
             for tid, ts, code in zip(tids.tolist(), times.tolist(), named.tolist(), strict=True):
                 if ts >= self.comm_of.get(tid, (ts, code))[0]:
                     self.comm_of[tid] = (ts, code)
-        columns[plan.slots[slot]] = text_column(codes, self.text.names)
+        return codes
 
-    def _has_symbols(self, plan: _Plan) -> bool:
-        return bool(self.symbols.names.names) and not plan.slot_of.keys().isdisjoint(
-            NAME_OF_POINTER
-        )
+    def function_codes(self, plan: Plan, data: Rows, payload: Payload, slot: int) -> Array:
+        """Return int32[n] numbers in the symbols' names of one column's functions; -1: null."""
+        if not self.functions.names:
+            return np.full(payload.rows.size, -1, np.int32)
+        codes = self.symbols.codes(data.maps[payload.rows], payload.values[slot])
+        codes[payload.sizes[slot] != 0] = -1
+        return codes
 
-    def _symbols(
-        self, plan: _Plan, maps: Array, values: Array, sizes: Array, numbers: Array,
-        columns: dict[str, pa.Array],
-    ) -> None:  # fmt: skip
-        # Makes the columns of names, and puts into `numbers` what the stream holds in a recording
-        # with symbols: a function's number in facts.symbols, the same in every tick.
-        if not self._has_symbols(plan):
-            return
-        for pointer in NAME_OF_POINTER.keys() & plan.slot_of.keys():
-            slot = plan.slot_of[pointer]
-            codes = self.symbols.codes(maps, values[slot])
-            codes[sizes[slot] < 0] = -1
-            columns[NAME_OF_POINTER[pointer]] = text_column(codes, self.symbols.names.names)
-            numbers[slot] = np.where(codes >= 0, codes, ABSENT)
+    def function_numbers(self, codes: Array, values: Array) -> Array:
+        """Return numbers that mean the same in every tick, if the recording has symbols at all."""
+        return np.where(codes >= 0, codes, ABSENT) if self.functions.names else values
 
-    def _stream_fields(
-        self, plan: _Plan, rows: Array, kinds: Array, group: Array, values: Array, sizes: Array,
-        first: Array, second: Array,
-    ) -> None:  # fmt: skip
-        for out, which in ((first, "first"), (second, "second")):
-            slots = []
-            for k in kinds:
-                target = self.kinds[k].target
-                source = getattr(target, which)
-                slots.append(plan.slot_of[target.fields[source]] if source else -1)
-            for slot in set(slots) - {-1}:
-                chosen = np.array(slots) == slot
-                if chosen.all():
-                    out[rows] = np.where(sizes[slot] >= 0, values[slot], ABSENT)
-                else:
-                    at = np.flatnonzero(chosen[group])
-                    out[rows[at]] = np.where(sizes[slot, at] >= 0, values[slot, at], ABSENT)
-
-    def _special(
-        self, name: str, data: Rows, rows: Array, kinds: Array, group: Array, values: Array,
-        sizes: Array, columns: dict[str, pa.Array], first: Array,
-    ) -> None:  # fmt: skip
-        plan = self.plans[self.number_of_table[name]]
-        if name == "pmu_access":
-            op = np.array(
-                [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds],
-                np.int8,
-            )[group]
-            columns.update(register_columns(op, values[plan.slot_of["address"]]))
-        elif name == "vm_exit":
-            made, codes = exit_columns(plan.slot_of, values, sizes, self.reasons)
-            columns.update(made)
-            first[rows] = np.where(codes >= 0, codes, ABSENT)
-            self.fields_missing += int(np.count_nonzero((sizes < 0).all(axis=0)))
-        elif name == "vm_entry":
-            self.fields_missing += int(np.count_nonzero((sizes < 0).all(axis=0)))
-        elif name == "sched_switch":
-            columns["prev_pid_from"] = enum_column(data.origin[rows], PREV_PID_FROM)
-        elif name in ("other_event", "function_span"):
-            codes = np.array([self.names.code(self.kinds[k].name) for k in kinds], np.int32)
-            columns["name"] = text_column(codes[group], self.names.names)
-            if name == "function_span":
-                columns["phase"] = enum_column(data.origin[rows], ("enter", "return", "instant"))
-        if POINTER_COLUMNS & set(plan.slots):
-            self.pointers += int(
-                sum(
-                    np.count_nonzero(sizes[plan.slot_of[c]] >= 0)
-                    for c in POINTER_COLUMNS & set(plan.slots)
-                )
-            )
-        if "vcpu_id" in plan.slot_of:
-            self._vcpu_evidence(plan, data, rows, kinds, group, values, sizes)
-
-    def _vcpu_evidence(
-        self, plan: _Plan, data: Rows, rows: Array, kinds: Array, group: Array, values: Array,
-        sizes: Array,
-    ) -> None:  # fmt: skip
-        slot = plan.slot_of["vcpu_id"]
-        # vgic_update_irq_pending names the vCPU that is interrupted, from any thread
-        # (linux:arch/arm64/kvm/vgic/trace.h): no evidence of whose thread it is.
-        own = np.array([self.kinds[k].name.startswith("kvm_") for k in kinds])[group]
-        at = np.flatnonzero((sizes[slot] >= 0) & own)
-        if at.size == 0:
-            return
-        pairs = (data.tid[rows[at]].astype(np.int64) << 32) | (values[slot, at] & 0xFFFFFFFF)
-        found, counts = np.unique(pairs, return_counts=True)
-        for pair, count in zip(found.tolist(), counts.tolist(), strict=True):
-            key = (pair >> 32, pair & 0xFFFFFFFF)
-            self.vcpu_ids[key] = self.vcpu_ids.get(key, 0) + count
+    def own_columns(self, plan: Plan, data: Rows, payload: Payload) -> dict[str, pa.Array]:
+        """Return what compact switches and probes tell in their own way; count pointers."""
+        columns: dict[str, pa.Array] = {}
+        if plan.table.name == "sched_switch":
+            columns["prev_pid_from"] = enum_column(data.origin[payload.rows], PREV_PID_FROM)
+        elif plan.table.name == "function_span":
+            phases = [self.kinds[k].target.constants.get("phase") for k in payload.kinds]
+            told = np.array([PHASES.index(p) if p else -1 for p in phases], np.int8)[payload.group]
+            codes = np.where(told >= 0, told, data.origin[payload.rows])
+            columns["phase"] = enum_column(codes, PHASES)
+        for name in POINTER_COLUMNS & set(plan.slots):
+            self.pointers += int(np.count_nonzero(payload.sizes[plan.slot_of[name]] >= 0))
+        return columns

@@ -14,17 +14,18 @@ import numpy as np
 
 from analyzer.readers.columns import TextPool
 from analyzer.readers.event_map import SPAN, target_of
+from analyzer.readers.merge import merge_runs, straighten
 from analyzer.readers.perfetto import layout
 from analyzer.readers.perfetto.assemble import Rows
 from analyzer.readers.perfetto.index import (
     X_CONTAINER,
     X_LENGTH,
     X_OFFSET,
+    X_SYMBOLS,
     Bundles,
     read_bytes,
     read_container,
 )
-from analyzer.readers.perfetto.merge import merge_runs, straighten
 from analyzer.readers.perfetto.names import (
     EventKind,
     EventKinds,
@@ -184,6 +185,7 @@ class Pieces:
             off=np.concatenate((off, at_compact)),
             size=np.concatenate((size, np.zeros(n_switch + n_waking, np.int32))),
             origin=np.full(times.size, 3, np.int8),
+            maps=spread(index[:, X_SYMBOLS], np.int32),
             compact=compact,
             comm=comm,
         )
@@ -342,7 +344,8 @@ class _Kept:
         new_off[compact] = np.arange(columns.size)
         self.rows = Rows(
             self.buf, rows.ts[at], rows.cpu[at], rows.tid[at], rows.kind[at], new_off,
-            rows.size[at], rows.origin[at], rows.compact[:, columns], rows.comm[columns],
+            rows.size[at], rows.origin[at], rows.maps[at], rows.compact[:, columns],
+            rows.comm[columns],
         )  # fmt: skip
 
 
@@ -361,6 +364,7 @@ def _join(
         off=np.concatenate((old.off, new.off)),
         size=np.concatenate((old.size, new.size)),
         origin=np.concatenate((old.origin, new.origin)),
+        maps=np.concatenate((old.maps, new.maps)),
         compact=np.concatenate((old.compact, new.compact), axis=1),
         comm=np.concatenate((old.comm, new.comm)),
     )

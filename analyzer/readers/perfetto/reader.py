@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import FormatError
+from analyzer.readers.merge import group_rows
 from analyzer.readers.perfetto import layout
 from analyzer.readers.perfetto.assemble import Assembler, Rows
 from analyzer.readers.perfetto.batches import Pieces
@@ -22,7 +23,6 @@ from analyzer.readers.perfetto.facts import (
 from analyzer.readers.perfetto.index import (
     X_DROPPED,
     X_MACHINE,
-    X_SYMBOLS,
     TraceIndex,
     index_trace,
 )
@@ -32,7 +32,7 @@ from analyzer.readers.perfetto.loss import (
     inner_losses,
     windows_and_losses,
 )
-from analyzer.readers.perfetto.merge import NOBODY, group_rows, rebuild_threads
+from analyzer.readers.perfetto.merge import NOBODY, rebuild_threads
 from analyzer.readers.perfetto.names import EventKinds, legacy_numbers
 from analyzer.readers.perfetto.payload import payload_fields
 from analyzer.readers.recording import (
@@ -187,10 +187,7 @@ class PerfettoRecording:
                 tid, known.tgid if known else None, name, known.cmdline if known else None
             )
         facts.threads = [small.names[tid] for tid in sorted(small.names)]
-        best: dict[int, int] = {}
-        for (tid, vcpu_id), count in sorted(assembler.vcpu_ids.items(), key=lambda item: item[1]):
-            best[tid] = vcpu_id if count else best.get(tid, vcpu_id)
-        facts.vcpu_ids = best
+        facts.vcpu_ids = assembler.vcpu_of_threads()
         self.trouble.add("kvm_fields_missing", assembler.fields_missing)
         self.trouble.add("pointers_renumbered", assembler.pointers)
         self.trouble.add("prev_pid_unknown", merger.unknown_threads)
@@ -257,11 +254,8 @@ class _Merger:
         group_rows(order, data.kind, table_of_kind, starts, rows)
         first = np.full(data.ts.size, -(2**63), np.int64)
         second = np.full(data.ts.size, -(2**63), np.int64)
-        maps = self.rows[bundle, X_SYMBOLS]
         tables = {
-            name: self.assembler.build(
-                n, data, rows[starts[n] : starts[n + 1]], maps, first, second
-            )
+            name: self.assembler.build(n, data, rows[starts[n] : starts[n + 1]], first, second)
             for n, name in enumerate(self.assembler.tables)
             if starts[n + 1] > starts[n]
         }
