@@ -14,6 +14,7 @@ from analyzer.readers.tracedat.batches import Rows
 from analyzer.readers.tracedat.formats import FieldKind
 from analyzer.readers.tracedat.kinds import TRACED, EventKind
 from analyzer.readers.tracedat.layout import gather_fields
+from analyzer.readers.tracedat.literals import Literals
 from analyzer.readers.tracedat.symbols import Symbols
 
 __all__ = ["Assembler"]
@@ -24,9 +25,11 @@ Array = np.ndarray[Any, Any]
 class Assembler(assemble.Assembler[EventKind, Rows]):
     """Makes record batches and the timeline's stream out of decoded rows."""
 
-    def __init__(self, kinds: list[EventKind], symbols: Symbols, big: bool) -> None:
+    def __init__(
+        self, kinds: list[EventKind], symbols: Symbols, literals: Literals, big: bool
+    ) -> None:
         super().__init__(kinds)
-        self.symbols, self.big = symbols, big
+        self.symbols, self.literals, self.big = symbols, literals, big
         # Names of the functions that hold, and of those that start at, an address as it stands in
         # the stream; None: asked for and not known.
         self.name_of: dict[int, str | None] = {}
@@ -66,6 +69,13 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         """Return int32[n] numbers in the pool of one column's strings; -1: null."""
         column = plan.slots[slot]
         codes = super().text_codes(plan, data, payload, slot)
+        pointers = np.flatnonzero(payload.sizes[slot] == 0)
+        if pointers.size:
+            # A field `const char *`: the string itself stands in the kernel, and in its list.
+            found, where = np.unique(payload.values[slot, pointers], return_inverse=True)
+            texts = [self.literals.at(address) for address in found.tolist()]
+            numbers = [-1 if text is None else self.text.code(text) for text in texts]
+            codes[pointers] = np.array(numbers, np.int32)[where]
         if column == "next_comm":
             pid = plan.slot_of["next_pid"]
             known = (codes >= 0) & (payload.sizes[pid] >= 0)

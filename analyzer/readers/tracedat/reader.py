@@ -21,6 +21,7 @@ from analyzer.readers.tracedat.assemble import Assembler
 from analyzer.readers.tracedat.batches import Pieces, Rows, Stream
 from analyzer.readers.tracedat.head import MAGIC, read_parts
 from analyzer.readers.tracedat.kinds import EventKinds, page_layout
+from analyzer.readers.tracedat.literals import Literals
 from analyzer.readers.tracedat.loss import windows_and_losses
 from analyzer.readers.tracedat.options import read_options
 from analyzer.readers.tracedat.parts import Buffer
@@ -83,7 +84,9 @@ class TraceDatRecording:
     def batches(self, progress: Callable[[int, int], None]) -> Iterator[Batch]:
         """Yield all batches."""
         total = sum(stream.blocks.place.size for stream in self.streams)
-        assembler = Assembler(self.kinds.kinds, Symbols(self.parts.kallsyms), self.parts.big)
+        symbols = Symbols(self.parts.kallsyms, self.facts.damage.append)
+        literals = Literals(self.parts.printk, self.facts.damage.append)
+        assembler = Assembler(self.kinds.kinds, symbols, literals, self.parts.big)
         counts = np.zeros(len(self.kinds.kinds), np.int64)
         pieces = Pieces(self.streams, self.trouble)
         for data, order in pieces:

@@ -8,6 +8,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from analyzer.errors import InputError
+
 __all__ = ["Symbols"]
 
 Array = np.ndarray[Any, Any]
@@ -67,17 +69,25 @@ def parse_lines(buf, address, begin, length):  # type: ignore[no-untyped-def]
 
 
 class Symbols:
-    """Names of functions by address; the text is read and sorted at the first question."""
+    """Names of functions by address; the text is read and sorted at the first question.
 
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        self._read = read
+    A text that cannot be read is told to `note` in one line, and no address has a name then.
+    """
+
+    def __init__(self, read: Callable[[], bytes], note: Callable[[str], None]) -> None:
+        self._read, self._note = read, note
         self._address: Array | None = None
         self._begin = self._length = np.zeros(0, np.int64)
         self._names = b""
 
     def _load(self) -> Array:
         if self._address is None:
-            buf = np.frombuffer(bytearray(self._read() or b"\0"), np.uint8)
+            try:
+                raw = bytearray(self._read() or b"\0")
+            except InputError as error:
+                self._note(str(error))
+                raw = bytearray(1)
+            buf = np.frombuffer(raw, np.uint8)
             room = buf.size // SHORTEST_LINE + 1
             address = np.empty(room, np.uint64)
             begin, length = np.empty(room, np.int64), np.empty(room, np.int64)
