@@ -93,7 +93,9 @@ def child_ingest(path: str) -> dict[str, Any]:
             timeline.feed(batch.stream)
             feeding += time.process_time() - before
         recorded = time.process_time()
-        for name, rows in timeline.tables(opened.facts, family_of_machine(opened.facts.machine), None):
+        for name, rows in timeline.tables(
+            opened.facts, family_of_machine(opened.facts.machine), None
+        ):
             writer.append(name, rows)
         writer.finish({})
         done = time.process_time()

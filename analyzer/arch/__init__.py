@@ -25,6 +25,7 @@ class Family:
     or "if_seen", if an interrupt, softirq or sched_switch stands between an entry and its exit.
     hidden_reentries: the hypervisor re-enters by itself without an event, so recorded exits are a
     lower bound of the hardware's.
+    reentry_reasons: after which exits KVM can re-enter inside its inner loop; empty: no rule.
     timer_marks: timer_restore_events and timer_save_events mark vcpu load and put.
     """
 
@@ -37,6 +38,7 @@ class Family:
     way_in_once_events: frozenset[str] = frozenset()
     timer_restore_events: frozenset[str] = frozenset()
     timer_save_events: frozenset[str] = frozenset()
+    reentry_reasons: frozenset[str] = frozenset()
 
 
 FAMILIES: dict[str, Family] = {
@@ -45,6 +47,7 @@ FAMILIES: dict[str, Family] = {
         gap_events=x86.GAP_EVENTS,
         way_in_events=x86.WAY_IN_EVENTS,
         exit_is_late=x86.KVM_EXIT_IS_LATE,
+        reentry_reasons=x86.REENTRY_REASONS,
         hidden_reentries=False,
         timer_marks=False,
     ),

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ import pyarrow.compute as pc
 
 from analyzer.errors import MissingEvents, OutputError, UsageError
 from analyzer.pipeline.pricing import overhead_of
+from analyzer.pipeline.recorded import EdgeCounts, recorded_of, truth_of
 from analyzer.replay import Counts, Placement, Replay, leaves_range, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
 from analyzer.store.layout import DATA_VERSION, WHATIF_FOLDER, table_file
 from analyzer.store.writing import replace_folder
 from analyzer.tables import BY_NAME, arrow_schema
-from analyzer.timeline import Kind, Level
 
 __all__ = ["choose_placements", "whatif"]
 
@@ -35,6 +34,8 @@ ASSUMPTIONS = {
     "guest-work-fixed": "guest work and exits are held as recorded under every placement",
     "loop-range": "no mark of the inner loop is recorded: `loop` lies between joining every "
     "gap that its events allow and swapping at every exit",
+    "loop-events": "inner loops are told by exit reasons and the interrupt flag of the events "
+    "between exit and entry",
     "loop-marks": "inner loops are told by the DEBUGCTL read (MSR 1d9) that precedes each",
     "vcpu-marks": "a switch between the marks just outside vcpu_load..vcpu_put (KVM_RUN's "
     "ioctl) and those just inside (kvm_fpu, kvm_timer) can be on either side",
@@ -76,7 +77,7 @@ def whatif(
         problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
         raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
     counted, edges = _replay_all(store, placements)
-    recorded = _recorded(store)
+    recorded = recorded_of(store)
     answers: list[dict[str, Any]] = []
     tables = ("placement", "placement_vcpu", "placement_reason")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
@@ -94,7 +95,7 @@ def whatif(
         "schema": "vpmu-analyzer/whatif/1",
         "recording": recording,
         "recorded": recorded,
-        "truth": _truth(store, edges, recorded),
+        "truth": truth_of(store, edges, recorded),
         "placements": answers,
         "vcpus": store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist(),
         "notes": _notes(store),
@@ -106,7 +107,7 @@ def whatif(
 
 def _replay_all(
     store: Store, placements: list[Placement]
-) -> tuple[dict[str, tuple[Counts, Counts]], Edges]:
+) -> tuple[dict[str, tuple[Counts, Counts]], EdgeCounts]:
     vcpus = int(store.manifest["recording"]["vcpus"])
     windows = store.read("window", ["cpu"])
     cpus = (pc.max(windows["cpu"]).as_py() or 0) + 1
@@ -115,7 +116,7 @@ def _replay_all(
         p.name: [Replay(p, most, vcpus, cpus, reasons) for most in _bounds(store, p)]
         for p in placements
     }
-    edges = Edges()
+    edges = EdgeCounts()
     for batch in store.batches("point", COLUMNS, POINTS):
         columns = []
         for name in COLUMNS:
@@ -133,25 +134,9 @@ def _replay_all(
 def _bounds(store: Store, placement: Placement) -> tuple[bool, ...]:
     # A trusted mark of the inner loop leaves no range; nor does a kernel without inner loops.
     marks = store.manifest["marks"]
-    exact = placement.name == "loop" and (marks["loop_marks_trusted"] or marks["hidden_reentries"])
+    known = ("loop_marks_trusted", "loop_events_exact", "hidden_reentries")
+    exact = placement.name == "loop" and any(marks[name] for name in known)
     return (False, True) if leaves_range(placement) and not exact else (False,)
-
-
-@dataclass(slots=True)
-class Edges:
-    """Loads and puts that events alone allow: fewest (EVENTS) and most (GUEST), see points.py."""
-
-    loads: dict[Level, int] = field(default_factory=lambda: {Level.EVENTS: 0, Level.GUEST: 0})
-    puts: dict[Level, int] = field(default_factory=lambda: {Level.EVENTS: 0, Level.GUEST: 0})
-
-    def add(self, kind: np.ndarray[Any, Any], detail: np.ndarray[Any, Any]) -> None:
-        """Count the edges among some points."""
-        turns_on = (kind >= Kind.SWITCH_IN) & (kind <= Kind.ENTRY)
-        turns_off = (kind >= Kind.GUEST_END) & (kind <= Kind.SWITCH_OUT)
-        for level in self.loads:
-            moved = (detail & int(level)) != 0
-            self.loads[level] += int(np.count_nonzero(turns_on & moved))
-            self.puts[level] += int(np.count_nonzero(turns_off & moved))
 
 
 def _pair(low: int | None, high: int | None) -> tuple[int | None, int | None]:
@@ -224,7 +209,9 @@ def _assumptions(
 ) -> list[str]:
     used = ["guest-pmu-state", "priced-not-measured", "guest-work-fixed"]
     if placement.name == "loop" and not marks["hidden_reentries"]:
-        used.append("loop-marks" if marks["loop_marks_trusted"] else "loop-range")
+        told = "loop-marks" if marks["loop_marks_trusted"] else "loop-range"
+        exact = marks["loop_events_exact"] and not marks["loop_marks_trusted"]
+        used.append("loop-events" if exact else told)
     if placement.name == "vcpu":
         inside = marks["kvm_fpu"] or marks["kvm_timer"]
         used.append("vcpu-marks" if inside and marks["kvm_run_ioctl"] else "vcpu-one-mark")
@@ -251,33 +238,6 @@ def _notes(store: Store) -> list[str]:
             "kvm_exit); record the same load with trace-cmd or perf for them"
         )
     ]
-
-
-def _recorded(store: Store) -> dict[str, Any]:
-    swaps = store.read("recorded_swap", ["kind"])
-    kinds = pc.value_counts(swaps["kind"].combine_chunks()).to_pylist() if len(swaps) else []
-    counts = {str(item["values"]): int(item["counts"]) for item in kinds}
-    recorded: dict[str, Any] = dict.fromkeys(
-        ("placement", "evidence", "operations_per_load", "operations_per_put", "pmu_on_share")
-    )
-    recorded["loads"], recorded["puts"] = counts.get("load"), counts.get("put")
-    return recorded
-
-
-def _truth(store: Store, edges: Edges, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    if not store.manifest["marks"].get("recorded_load_marks"):
-        return None
-    rows = store.read("truth_difference").to_pylist()
-    return {
-        "predicted_loads_low": edges.loads[Level.EVENTS],
-        "predicted_loads_high": edges.loads[Level.GUEST],
-        "predicted_puts_low": edges.puts[Level.EVENTS],
-        "predicted_puts_high": edges.puts[Level.GUEST],
-        "recorded_loads": recorded["loads"],
-        "recorded_puts": recorded["puts"],
-        "differences": len(rows),
-        "difference_rows": rows,
-    }
 
 
 def _rows(

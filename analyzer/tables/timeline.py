@@ -223,8 +223,8 @@ POINT = Table(
         Column(
             "detail",
             "int64",
-            "of an episode its number times 256 plus its context (analyzer.timeline.attribution); else "
-            "low byte: levels that it turns on or off (analyzer.timeline.points.Level); above: for "
+            "of an episode its number times 256 plus its context (timeline.attribution.Context); "
+            "else low byte: levels that it turns on or off (timeline.points.Level); above: for "
             "an exit the number of its reason plus one, 0 where none is known",
             "derived",
         ),

@@ -140,10 +140,9 @@ def _own(  # type: ignore[no-untyped-def]
     elif code == k.RESTORE:
         if s[f.S_OUTER] == 1 or rules[f.R_IOCTL] == 0:
             f.prove_loaded(state, since, v, ts, True, out, filled)
-    elif code == k.SAVE:
-        if tag & k.TAG_LAST_SAVE and s[f.S_INNER] == 1:
-            s[f.S_INNER] = 0
-            f.turn_off(state, since, v, ts, f.P_PUT, f.INNER | f.LOOP | f.EVENTS, -1, out, filled)
+    elif code == k.SAVE and tag & k.TAG_LAST_SAVE and s[f.S_INNER] == 1:
+        s[f.S_INNER] = 0
+        f.turn_off(state, since, v, ts, f.P_PUT, f.INNER | f.LOOP | f.EVENTS, -1, out, filled)
 
 
 @numba.njit
@@ -188,9 +187,7 @@ def advance(  # type: ignore[no-untyped-def]
             _interrupts(cpus, c, here, now, what, out, filled)
         v = slot[t] if 0 <= t < slot.size else -1
         if marks.size and marks[n] >= LOAD_DONE:
-            _attributed(
-                cpus, state, since, v, here, c, now, marks[n], episodes[n], out, filled
-            )
+            _attributed(cpus, state, since, v, here, c, now, marks[n], episodes[n], out, filled)
         if what == k.SWITCH:
             mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
             if here >= 0:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from analyzer.arch import Family
 from analyzer.errors import LimitError
-from analyzer.readers.recording import RecordingFacts
+from analyzer.readers.recording import NO_FLAGS, RecordingFacts
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
 from analyzer.timeline import truth
@@ -48,6 +48,7 @@ class Timeline:
         self.recording = recording
         self.spool = Spool()
         self.result = TimelineResult()
+        self.attribution: Attribution | None = None
 
     def feed(self, stream: dict[str, Array]) -> None:
         """Take the stream of one batch."""
@@ -68,11 +69,14 @@ class Timeline:
         if self.spool.chunks == 0:
             return
         vcpus, found, slot, wait = self._learn(codes)
-        gaps = self._look_ahead(codes)
+        gaps, unsure = self._look_ahead(codes, facts.reasons, family)
         rules = self._rules(found, gaps, family)
+        # Exit reasons and interrupt flags leave no doubt about an inner loop.
+        rules[f.R_EXACT] = unsure == 0
+        self.result.marks["loop_events_exact"] = unsure == 0
         attribution = None
         if any(facts.event_counts.get(name, (0, None))[0] for name in ACCESS_EVENTS):
-            attribution = Attribution(self.spool, codes, vendor, slot.copy())
+            self.attribution = attribution = Attribution(self.spool, codes, vendor, slot.copy())
             handlers = Handlers(facts.event_names, facts.symbols)
             for swaps, episodes in attribution.run(handlers):
                 yield from found_rows(swaps, episodes, attribution.grammars)
@@ -81,8 +85,6 @@ class Timeline:
             self.result.marks["handlers_named"] = handlers.named
             self.result.marks["unshown_grammars"] = attribution.unshown
         yield from self._advance(codes, rules, vcpus, slot, wait, facts, attribution)
-        if attribution is not None:
-            attribution.close()
 
     def _learn(self, codes: KindCodes) -> tuple[Array, Array, Array, Array]:
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
@@ -117,21 +119,28 @@ class Timeline:
                 wait[t] = v
         return vcpus, found, first, wait
 
-    def _look_ahead(self, codes: KindCodes) -> Array:
+    def _look_ahead(
+        self, codes: KindCodes, reasons: list[str], family: Family | None
+    ) -> tuple[Array, int]:
+        # Without a rule of the family any exit may be followed by a re-entry, as an unknown one.
+        known = family.reentry_reasons if family is not None else frozenset()
+        fast = np.array([not known or reason in known for reason in reasons] + [True], np.uint8)
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
         join, joined = np.full(cpus, -2, np.int64), np.full(cpus, -2, np.int64)
         next_own = np.full((cpus, 2), -2, np.int64)
         next_edge = np.zeros(tids, np.int8)
-        gaps = np.zeros(2, np.int64)
+        gaps, unsure = np.zeros(2, np.int64), 0
         for number in range(self.spool.chunks - 1, -1, -1):
             c = self.spool.chunk(number, codes)
             tags = np.empty(c.ts.size, np.uint8)
             k.look_ahead(
-                c.cpu, c.tid, c.code, c.property, c.first, c.second, join, joined, next_own,
-                next_edge, tags, gaps,
+                c.cpu, c.tid, c.code, c.property, c.flags, c.first, c.second, fast, join, joined,
+                next_own, next_edge, tags, gaps,
             )  # fmt: skip
             self.spool.keep_tags(number, tags)
-        return gaps
+            exits = c.code == Code.EXIT
+            unsure += int(np.count_nonzero(exits & ((c.first < 0) | (c.flags == NO_FLAGS))))
+        return gaps, unsure + (not known)
 
     def _rules(self, found: Array, gaps: Array, family: Family | None) -> Array:
         rules = np.zeros(8, np.int64)
@@ -258,5 +267,7 @@ class Timeline:
             self.result.vcpus.append(row)
 
     def close(self) -> None:
-        """Remove the spool."""
+        """Remove what was put aside."""
         self.spool.close()
+        if self.attribution is not None:
+            self.attribution.close()

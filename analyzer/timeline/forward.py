@@ -45,7 +45,7 @@ ENDED_BY = ("exit", "host_event", "nmi", "cancelled", "lost", "window")
 # Which output: rows of `filled`, and the columns of each.
 O_POINT, O_GUEST, O_MODE, O_RESIDENCY, O_OWNER, O_DIFFERENCE = range(6)
 # Rules of this recording, `rules`: see timeline.build.
-R_LATE, R_IOCTL, R_FPU, R_TIMER, R_MARKS, R_RECORDED, R_USER_EXIT = range(7)
+R_LATE, R_IOCTL, R_FPU, R_TIMER, R_MARKS, R_RECORDED, R_USER_EXIT, R_EXACT = range(8)
 NOT_KNOWN = -(2**63)
 
 

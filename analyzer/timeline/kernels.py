@@ -30,6 +30,9 @@ KVM_RUN_CMD = KVM_RUN
 # EXIT_DEAD, EXIT_ZOMBIE and TASK_DEAD of prev_state; linux:include/linux/sched.h.
 DEAD_STATES = 0x10 | 0x20 | 0x80
 
+# common_flags: interrupts are off; NO_FLAGS has the bit too, since nothing is known there.
+INTERRUPTS_OFF = 1
+
 # Rows of `found`, what `learn` counts.
 (
     F_IOCTL, F_FPU, F_USER_EXIT, F_TIMER, F_LATE, F_ENTRIES, F_LOOP_MARKS, F_AMD_LOADS,
@@ -122,9 +125,26 @@ def learn(at, ts, cpu, tid, code, first, second, slot, born, open_tid, open_host
 
 @numba.njit(cache=True)
 def look_ahead(  # type: ignore[no-untyped-def]
-    cpu, tid, code, property, first, second, join, joined, next_own, next_edge, tags, found
+    cpu,
+    tid,
+    code,
+    property,
+    flags,
+    first,
+    second,
+    fast,
+    join,
+    joined,
+    next_own,
+    next_edge,
+    tags,
+    found,
 ):
     """Backward pass over one chunk; state is carried from the chunk behind it.
+
+    fast: uint8[reasons + 1], by an exit's reason, the last for an unknown one: 1 where KVM can
+    re-enter in its inner loop. An event in a gap that was recorded with interrupts on lies between
+    two loops, whatever it is.
 
     join, joined: int64[cpus], thread of the next entry on a CPU that only events allowed in a gap
     stand before, or that no mark of a new inner loop, switch or return to user space stands before
@@ -141,6 +161,8 @@ def look_ahead(  # type: ignore[no-untyped-def]
                 tags[n] |= TAG_CANCELLED
             join[c], joined[c] = t, t
         elif k == EXIT:
+            if join[c] == t and fast[first[n] if first[n] >= 0 else fast.size - 1] == 0:
+                join[c] = -3
             if join[c] == t:
                 tags[n] |= TAG_JOIN_EVENTS
             elif join[c] == -3:
@@ -151,7 +173,7 @@ def look_ahead(  # type: ignore[no-untyped-def]
         elif k == MSR_READ and first[n] == DEBUGCTL:
             if joined[c] >= 0:
                 joined[c] = -3 - joined[c]
-        elif property[n] & GAP == 0:
+        elif property[n] & GAP == 0 or flags[n] & INTERRUPTS_OFF == 0:
             join[c] = -3
         if k == SWITCH or k == USER_EXIT or k == IOCTL_IN or (k >= WINDOW_BEGIN and k != NMI_IN):
             join[c], joined[c] = -2, -2

@@ -80,7 +80,8 @@ def _columns(
         }  # fmt: skip
     # Two marks of vcpu_load leave a range; a loop without its mark has its fewest swaps here.
     both = rules[f.R_IOCTL] == 1 or rules[f.R_TIMER] == 1
-    bounds = np.array([0, 0 if rules[f.R_MARKS] else 1, 1 if both else 0, 2, 0])
+    known = rules[f.R_MARKS] or rules[f.R_EXACT]
+    bounds = np.array([0, 0 if known else 1, 1 if both else 0, 2, 0])
     return {
         **spans, **vcpu, "cpu": number("cpu", raw[2]),
         "boundary": enum_column(np.array(BOUNDARY_OF_BIT)[raw[4]], BOUNDARIES),

@@ -28,6 +28,7 @@ __all__ = [
     "LOOP_MARK_MSR",
     "LVTPC_MSR",
     "MARKS",
+    "REENTRY_REASONS",
     "WAY_IN_EVENTS",
     "Mark",
 ]
@@ -147,6 +148,10 @@ GAP_EVENTS = _PMU_EVENTS | {
     "sched_waking",
     "sched_wakeup",
 }
+
+# Exits whose fast path may re-enter at once: writes of x2APIC's ICR and of the TSC deadline, HLT
+# that is runnable, INVD, VMX's preemption timer; facts/x86.md 1.2 step 8. VMX's names, then SVM's.
+REENTRY_REASONS = frozenset({"MSR_WRITE", "HLT", "INVD", "PREEMPTION_TIMER", "msr", "hlt", "invd"})
 
 # What may stand between kvm_entry and guest mode, where the guest's end is to be told from events:
 # Intel's vmx_vcpu_run and AMD's svm_vcpu_run trace the entry first and prepare it after. Only NMIs

@@ -132,6 +132,9 @@ def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore
             row[S_REDUNDANT] += access[n, A_BITS] & REDUNDANT
             row[S_ON] += access[n, A_BITS] & ENABLES != 0
             row[S_ON] += access[n, A_TOKEN] & FIXED_CTRL_WRITE != 0
+    # AMD's load ends with the guest's global control; Intel's is loaded by the VM entry, unseen.
+    if access[found[w, p.W_KVM_LAST], A_TOKEN] & OFF:
+        row[S_ON] = 0
     filled[0] += 1
 
 

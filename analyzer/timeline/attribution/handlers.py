@@ -71,7 +71,7 @@ class Handlers:
 
 def _plain(name: str) -> str:
     # Symbols may carry an offset or a suffix of the compiler's: perf_foo+0x0, perf_foo.isra.0.
-    return name.split("+")[0].split(".")[0]
+    return name.split("+", maxsplit=1)[0].split(".", maxsplit=1)[0]
 
 
 def _numbers(names: dict[int, str], wanted: frozenset[str]) -> Array:

@@ -16,7 +16,7 @@ def _end_bursts(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     # Innermost first: an NMI inside a swap is before the swap's end.
     for level in (b.NMI, b.HARD, b.TASK):
-        wanted = (level == b.TASK and task) or (level == b.HARD and hard) or level == b.NMI and nmi
+        wanted = task if level == b.TASK else (hard if level == b.HARD else nmi)
         n = c * b.LEVELS + level
         if wanted and burst[n, b.B_SIZE]:
             t = burst[n, b.B_TID] + 1

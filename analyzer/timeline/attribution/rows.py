@@ -26,7 +26,6 @@ _CONTEXT_CODE = np.array([-1, *(CONTEXTS_ONCE.index(name) for name in CONTEXTS[1
 _ACCESSES = [int(Code.MSR_READ), int(Code.MSR_WRITE), int(Code.RDPMC)]
 
 
-
 def _number(table: str, column: str, values: Array, present: Array | None = None) -> pa.Array:
     return number_column(BY_NAME[table].column(column), values, present)
 
@@ -72,7 +71,6 @@ def found_rows(
         }  # fmt: skip
         columns.update({key: _number(name, key, raw[at]) for key, at in plain.items()})
         yield name, record_batch(name, columns, len(episodes))
-
 
 
 def attributed_rows(

@@ -116,8 +116,8 @@ class Attribution:
             yield self._found(swaps, episodes, open_since)
         out = self._outputs(cpus * b.LEVELS * b.ROOM)
         finish(
-            at, self.slot, self.mediated, self.grammars.steps, self.grammars.direction, state, accesses,
-            burst, self.count, np.zeros(0, np.uint16), np.zeros(0, np.int32), *out,
+            at, self.slot, self.mediated, self.grammars.steps, self.grammars.direction, state,
+            accesses, burst, self.count, np.zeros(0, np.uint16), np.zeros(0, np.int32), *out,
         )  # fmt: skip
         self._settle(out, swaps, episodes)
         yield self._found(swaps, episodes, FOREVER)
