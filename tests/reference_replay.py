@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
-__all__ = ["Point", "Reason", "Result", "Vcpu", "run"]
+__all__ = ["Part", "Point", "Reason", "Result", "Vcpu", "run"]
 
 Point = tuple[int, int, int, int, int]  # ts, cpu, vcpu (-1: none), kind, detail
 
@@ -97,10 +97,26 @@ class Stretch:
     sums: Reason = field(default_factory=Reason)
 
 
+@dataclass
+class Part:
+    """What of the recording counts: begin <= ts < end, on these CPUs, for these vCPUs."""
+
+    begin: int = -(2**63)
+    end: int = 2**63
+    cpus: tuple[int, ...] | None = None
+    vcpus: tuple[int, ...] | None = None
+
+    def has(self, ts: int, cpu: int) -> bool:
+        return self.begin <= ts < self.end and (self.cpus is None or cpu in self.cpus)
+
+
 class Reference:
     """The state of one replay."""
 
-    def __init__(self, load: Iterable[str], put: Iterable[str], most: bool) -> None:
+    def __init__(
+        self, load: Iterable[str], put: Iterable[str], most: bool, part: Part | None
+    ) -> None:
+        self.part = part or Part()
         self.load = {EDGE[word][most] for word in load}
         self.put = {EDGE[word][most] for word in put}
         self.cpus: dict[int, Cpu] = {}
@@ -116,11 +132,18 @@ class Reference:
     def close(self, number: int) -> None:
         """The next entry is here: what happened since the guest's end has its reason."""
         done = self.stretches.pop(number, None)
-        if done is not None and done.sums != Reason():
+        watched = self.part.vcpus is None or number in self.part.vcpus
+        if done is not None and done.sums != Reason() and watched:
             self.result.reasons.setdefault(done.reason or 0, Reason()).add(done.sums)
 
-    def pass_time(self, cpu: Cpu, ts: int) -> None:
-        spent, cpu.last = ts - cpu.last, ts
+    def pass_time(self, where: int, cpu: Cpu, ts: int) -> None:
+        before, cpu.last = cpu.last, ts
+        if self.part.cpus is not None and where not in self.part.cpus:
+            return
+        spent = max(0, min(ts, self.part.end) - max(before, self.part.begin))
+        if cpu.owner is not None:
+            self.vcpu(cpu.owner).loaded_at_start += before < self.part.begin <= ts
+            self.vcpu(cpu.owner).loaded_at_end += before < self.part.end <= ts
         mode = cpu.mode()
         if mode == "guest" and cpu.running is not None:
             self.vcpu(cpu.running).guest += spent
@@ -140,7 +163,8 @@ class Reference:
         ts, where, number, kind_number, detail = point
         kind, named = Kind(kind_number), Level(detail & ((1 << REASON_SHIFT) - 1))
         cpu = self.cpus.setdefault(where, Cpu(last=ts))
-        self.pass_time(cpu, ts)
+        self.pass_time(where, cpu, ts)
+        one = int(self.part.has(ts, where))
         if kind is Kind.STATE and number >= 0:
             cpu.running = number
             cpu.levels |= named
@@ -148,14 +172,14 @@ class Reference:
                 self.close(number)  # the entry was lost, but there was one
             if any(level in named for level in self.load):
                 cpu.owner = number
-                self.vcpu(number).loaded_at_start += 1
+                self.vcpu(number).loaded_at_start += one
         elif kind in ON:
             cpu.running = number
             cpu.levels |= named
             if cpu.owner != number and any(level in named for level in self.load):
                 cpu.owner = number
-                self.vcpu(number).loads += 1
-                self.stretch(number).sums.loads += 1
+                self.vcpu(number).loads += one
+                self.stretch(number).sums.loads += one
             if kind is Kind.ENTRY:
                 self.close(number)
         elif kind in OFF:
@@ -166,26 +190,33 @@ class Reference:
                 self.close(number)
             if kind is Kind.EXIT:
                 self.stretch(number).reason = detail >> REASON_SHIFT
-                self.stretch(number).sums.exits += 1
+                self.stretch(number).sums.exits += one
             if cpu.owner == number and any(level in named for level in self.put):
                 cpu.owner = None
-                self.vcpu(number).puts += 1
-                self.stretch(number).sums.puts += 1
+                self.vcpu(number).puts += one
+                self.stretch(number).sums.puts += one
             if kind is Kind.SWITCH_OUT:
                 cpu.running, cpu.levels, cpu.interrupted = None, Level(0), False
         elif kind is Kind.LOST:
             if cpu.owner is not None:
-                self.vcpu(cpu.owner).loaded_at_end += 1
+                self.vcpu(cpu.owner).loaded_at_end += one
             self.cpus[where] = Cpu(last=ts)
         elif kind in {Kind.IRQ_IN, Kind.IRQ_OUT}:
             cpu.interrupted = kind is Kind.IRQ_IN
 
 
-def run(points: Iterable[Point], load: Iterable[str], put: Iterable[str], most: bool) -> Result:
-    """Return what the placement with these load and put words would have done."""
-    reference = Reference(load, put, most)
+def run(
+    points: Iterable[Point], load: Iterable[str], put: Iterable[str], most: bool,
+    part: Part | None = None,
+) -> Result:  # fmt: skip
+    """Return what the placement with these load and put words would have done, in that part."""
+    reference = Reference(load, put, most, part)
     for point in points:
         reference.step(point)
     for number in list(reference.stretches):
         reference.close(number)
+    watched = reference.part.vcpus
+    for number in list(reference.result.vcpus) if watched is not None else ():
+        if number not in watched:
+            del reference.result.vcpus[number]
     return reference.result

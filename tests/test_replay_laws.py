@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
-from analyzer.replay import Counts, Placement, Replay, load_placement, shipped_placements
+from analyzer.replay import Counts, Part, Placement, Replay, load_placement, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 from tests import reference_replay as reference
@@ -170,8 +170,11 @@ def histories(draw: st.DrawFn) -> list[Point]:
     return history.points
 
 
-def engine(points: list[Point], placement: Placement, most: bool, chunk: int = 10**6) -> Counts:
-    replay = Replay(placement, most, VCPUS, CPUS, REASONS)
+def engine(
+    points: list[Point], placement: Placement, most: bool, chunk: int = 10**6,
+    part: Part | None = None,
+) -> Counts:  # fmt: skip
+    replay = Replay(placement, most, VCPUS, CPUS, REASONS, part)
     rows = np.array(points, np.int64).reshape(-1, 5)
     for begin in range(0, len(points), chunk):
         replay.feed(*(np.ascontiguousarray(rows[begin : begin + chunk, n]) for n in range(5)))
@@ -182,9 +185,19 @@ def same(one: Counts, other: Counts) -> bool:
     return np.array_equal(one.vcpus, other.vcpus) and np.array_equal(one.reasons, other.reasons)
 
 
-def expected(points: list[Point], placement: Placement, most: bool) -> Counts:
+def expected(
+    points: list[Point], placement: Placement, most: bool, part: Part | None = None
+) -> Counts:
     """Return the reference's result in the engine's arrays."""
-    result = reference.run(points, placement.load, placement.put, most)
+    slow = reference.Part()
+    if part is not None:
+        slow = reference.Part(
+            slow.begin if part.begin is None else part.begin,
+            slow.end if part.end is None else part.end,
+            part.cpus,
+            part.vcpus,
+        )
+    result = reference.run(points, placement.load, placement.put, most, slow)
     vcpus = np.zeros((VCPUS, q.COUNTS), np.int64)
     reasons = np.zeros((REASONS + 1, 4), np.int64)
     for v, one in result.vcpus.items():

@@ -29,12 +29,28 @@ Emulated = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 DAMAGED = 3
+# Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
+RANGE_LIMIT = 65536
 
 
 def _flag(emulated: str | None) -> bool | None:
     if emulated not in (None, "yes", "no"):
         raise UsageError(f"--emulated is {emulated!r}; allowed: yes, no")
     return None if emulated is None else emulated == "yes"
+
+
+def _numbers(flag: str, text: str | None) -> tuple[int, ...]:
+    # "0,2-3", as perf and trace-cmd take it.
+    found: set[int] = set()
+    for item in (text or "").split(",") if text is not None else ():
+        low, dash, high = item.partition("-")
+        if not (low.isdecimal() and (high.isdecimal() or not dash)) or len(item) > 20:
+            raise UsageError(f"{flag} is {text!r}; allowed: numbers and ranges, as in 0,2-3")
+        last = int(high or low)
+        if not int(low) <= last < int(low) + RANGE_LIMIT:
+            raise UsageError(f"{flag} has the range {item}; allowed: up to {RANGE_LIMIT} upwards")
+        found.update(range(int(low), last + 1))
+    return tuple(sorted(found))
 
 
 def _ingest(recording: str, target: Path | None, options: Any) -> Store:
@@ -120,18 +136,29 @@ def whatif_command(
         list[str] | None, typer.Option("--boundary", "-b", help="exit, loop, vcpu, sched or all")
     ] = None,
     cost: Annotated[str | None, typer.Option(help="cost file: a name or a path")] = None,
+    from_s: Annotated[
+        float | None, typer.Option("--from", help="count from this second of the recording on")
+    ] = None,
+    to_s: Annotated[float | None, typer.Option("--to", help="count up to this second")] = None,
+    cpu: Annotated[
+        str | None, typer.Option("--cpu", "-C", help="count on these CPUs only, as in 0,2-3")
+    ] = None,
+    vcpu: Annotated[
+        str | None, typer.Option(help="count these vCPUs only, by the tids that info shows")
+    ] = None,
     emulated: Emulated = None,
     json_output: Json = False,
 ) -> None:
     """Replay placements of the swap over a recording: swaps, overhead, blind time."""
     _announce()
     from analyzer.cli import render
-    from analyzer.pipeline import IngestOptions, whatif
+    from analyzer.pipeline import Asked, IngestOptions, whatif
 
     names = [name for item in boundary or ["all"] for name in item.split(",") if name]
     flag = _flag(emulated)
+    asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     store, code = _open(source, IngestOptions(flag))
-    answer = whatif(store, names, cost, flag)
+    answer = whatif(store, names, cost, flag, asked)
     render.print_json(answer) if json_output else render.print_whatif(str(store.path), answer)
     raise typer.Exit(code)
 

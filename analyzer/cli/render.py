@@ -70,11 +70,24 @@ def _head(console: Console, store: str, recording: dict[str, Any]) -> None:
     )
 
 
+def _asked(console: Console, asked: dict[str, Any] | None) -> None:
+    if asked is None:
+        return
+    words = [
+        f"{key} {asked[f'{key}_s']} s" for key in ("from", "to") if asked[f"{key}_s"] is not None
+    ]
+    for name, key in (("CPUs", "cpus"), ("vCPUs by tid", "vcpus")):
+        if asked[key]:
+            words.append(f"{name} {', '.join(map(str, asked[key]))}")
+    console.print(Text(f"counted below: {'; '.join(words)} (all of the recording is replayed)"))
+
+
 def print_whatif(store: str, answer: dict[str, Any]) -> None:
     """Draw the answer of `whatif`."""
     console = _console()
     recording = answer["recording"]
     _head(console, store, recording)
+    _asked(console, answer["asked"])
     console.print()
     table = _table(
         "swaps and residency", ("placement", False), ("loads", True), ("puts", True),

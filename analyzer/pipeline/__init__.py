@@ -2,6 +2,7 @@
 
 from analyzer.pipeline.answers import info_of
 from analyzer.pipeline.ingest import IngestOptions, ingest
+from analyzer.pipeline.part import Asked
 from analyzer.pipeline.whatif import whatif
 
-__all__ = ["IngestOptions", "info_of", "ingest", "whatif"]
+__all__ = ["Asked", "IngestOptions", "info_of", "ingest", "whatif"]

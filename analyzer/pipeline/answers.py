@@ -95,7 +95,7 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
         answer(
             "recorded swaps",
             []
-            if marks.get("recorded_load_marks")
+            if marks.get("swaps_recorded")
             else registers or ["writes that mark KVM's load"],
             "record msr:* on a host with a mediated vPMU"
             if x86

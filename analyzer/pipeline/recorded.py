@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
+from analyzer.pipeline.part import rows_of
+from analyzer.replay import Part
 from analyzer.store import Store
 from analyzer.timeline import Kind, Level
 
@@ -102,17 +103,20 @@ def _spread(values: pl.Series) -> dict[str, Any] | None:
     return {"min": values.min(), "median": values.median(), "max": values.max()}
 
 
-def recorded_of(store: Store) -> dict[str, Any]:
-    """Return `recorded` of design.md section 10, with what info prints beside it."""
+def recorded_of(store: Store, part: Part) -> dict[str, Any]:
+    """Return `recorded` of design.md section 10, with what info prints beside it.
+
+    The placement is the whole recording's, the numbers are the part's.
+    """
     names = (
         "placement", "evidence", "loads", "puts", "operations_per_load", "operations_per_put",
         "pmu_on_share", "operations_by_guest_pmu", "redundant_write_share",
     )  # fmt: skip
     recorded: dict[str, Any] = dict.fromkeys(names)
-    swaps = pl.from_arrow(store.read("recorded_swap"))
-    assert isinstance(swaps, pl.DataFrame)
-    if swaps.is_empty():
+    if not store.manifest["agreement"]:
         return recorded
+    swaps = pl.from_arrow(rows_of(store.read("recorded_swap"), part))
+    assert isinstance(swaps, pl.DataFrame)
     swaps = swaps.with_columns(
         pl.col("kind").cast(pl.String),
         kvm=pl.col("kvm_reads") + pl.col("kvm_writes"),
@@ -137,7 +141,9 @@ def recorded_of(store: Store) -> dict[str, Any]:
     return recorded
 
 
-def truth_of(store: Store, edges: EdgeCounts, recorded: dict[str, Any]) -> dict[str, Any] | None:
+def truth_of(
+    store: Store, edges: EdgeCounts, recorded: dict[str, Any], part: Part
+) -> dict[str, Any] | None:
     """Return `truth` of design.md section 10; None where no swap is recorded or none of our
     boundaries fits."""
     boundary = recorded["placement"]
@@ -146,7 +152,7 @@ def truth_of(store: Store, edges: EdgeCounts, recorded: dict[str, Any]) -> dict[
     fewest, most = BOUNDS[boundary]
     if boundary == "loop" and store.manifest["marks"]["loop_events_exact"]:
         most = fewest
-    rows = _rows(store, boundary)
+    rows = _rows(store, boundary, part)
     return {
         "boundary": boundary,
         "predicted_loads_low": edges.loads[fewest],
@@ -161,11 +167,11 @@ def truth_of(store: Store, edges: EdgeCounts, recorded: dict[str, Any]) -> dict[
     }
 
 
-def _rows(store: Store, boundary: str) -> list[dict[str, Any]]:
+def _rows(store: Store, boundary: str, part: Part) -> list[dict[str, Any]]:
     # What the marks leave open is listed too, as allowed.
     inside, outside = LEVELS[boundary]
     exact = boundary != "loop" or store.manifest["marks"]["loop_events_exact"]
-    table: pa.Table = store.read("truth_difference")
+    table = rows_of(store.read("truth_difference"), part)
     made = []
     for row in table.to_pylist():
         level, cause = row.pop("level"), row["cause"]

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analyzer.errors import MissingEvents, OutputError, UsageError
+from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import overhead_of
 from analyzer.pipeline.recorded import EdgeCounts, recorded_of, truth_of
-from analyzer.replay import Counts, Placement, Replay, leaves_range, shipped_placements
+from analyzer.replay import Counts, Part, Placement, Replay, leaves_range, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
 from analyzer.store.layout import DATA_VERSION, WHATIF_FOLDER, table_file
@@ -63,12 +64,15 @@ def choose_placements(names: list[str]) -> list[Placement]:
 
 
 def whatif(
-    store: Store, names: list[str], cost: str | None = None, emulated: bool | None = None
-) -> dict[str, Any]:
+    store: Store, names: list[str], cost: str | None = None, emulated: bool | None = None,
+    asked: Asked | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the answer of design.md section 10; result tables go to the store.
 
-    MissingEvents where the recording has no vCPU.
+    `asked` restricts what is counted; `recording` describes the whole. MissingEvents where the
+    recording has no vCPU.
     """
+    asked = asked or Asked()
     placements = choose_placements(names)
     recording = dict(store.manifest["recording"])
     if emulated is not None:
@@ -76,28 +80,32 @@ def whatif(
     if not recording["vcpus"]:
         problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
         raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
-    counted, edges = _replay_all(store, placements)
-    recorded = recorded_of(store)
+    part = part_of(store, asked)
+    counted, edges = _replay_all(store, placements, part)
+    recorded = recorded_of(store, part)
+    part_ns = recorded_ns(store, part)
     answers: list[dict[str, Any]] = []
     tables = ("placement", "placement_vcpu", "placement_reason")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
     used: set[str] = set()
     for placement in placements:
-        answer = _answer(store, placement, counted[placement.name], recording, cost)
+        answer = _answer(store, placement, counted[placement.name], recording, part_ns, cost)
         used.update(answer["assumptions"])
         answers.append(answer)
-        _rows(store, placement, counted[placement.name], answer, rows)
+        _rows(store, placement, counted[placement.name], answer, rows, part)
         for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
             mine = [row for row in rows[table] if row["placement"] == placement.name]
             answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
-    _write_results(store, names, cost, rows)
+    _write_results(store, names, cost, asked, rows)
+    vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
     return {
         "schema": "vpmu-analyzer/whatif/1",
         "recording": recording,
+        "asked": asked.as_json(),
         "recorded": recorded,
-        "truth": truth_of(store, edges, recorded),
+        "truth": truth_of(store, edges, recorded, part),
         "placements": answers,
-        "vcpus": store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist(),
+        "vcpus": [row for row in vcpus if part.vcpus is None or row["vcpu"] in part.vcpus],
         "notes": _notes(store),
         "assumptions": [
             {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
@@ -106,14 +114,14 @@ def whatif(
 
 
 def _replay_all(
-    store: Store, placements: list[Placement]
+    store: Store, placements: list[Placement], part: Part
 ) -> tuple[dict[str, tuple[Counts, Counts]], EdgeCounts]:
     vcpus = int(store.manifest["recording"]["vcpus"])
     windows = store.read("window", ["cpu"])
     cpus = (pc.max(windows["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
     runs = {
-        p.name: [Replay(p, most, vcpus, cpus, reasons) for most in _bounds(store, p)]
+        p.name: [Replay(p, most, vcpus, cpus, reasons, part) for most in _bounds(store, p)]
         for p in placements
     }
     edges = EdgeCounts()
@@ -126,7 +134,8 @@ def _replay_all(
         for pair in runs.values():
             for run in pair:
                 run.feed(*columns)
-        edges.add(kind=columns[3], detail=columns[4])
+        mine = part.holds(*columns[:3])
+        edges.add(kind=columns[3][mine], detail=columns[4][mine])
     # Where one bound was run, it is both.
     return {name: (pair[0].counts(), pair[-1].counts()) for name, pair in runs.items()}, edges
 
@@ -160,6 +169,7 @@ def _answer(
     placement: Placement,
     pair: tuple[Counts, Counts],
     recording: dict[str, Any],
+    part_ns: int,
     cost: str | None,
 ) -> dict[str, Any]:
     marks = store.manifest["marks"]
@@ -189,8 +199,8 @@ def _answer(
     overhead = answer["overhead"]
     answer["swap_ns"] = overhead["typical_ns"]
     answer["swap_ns_low"], answer["swap_ns_high"] = overhead["low_ns"], overhead["high_ns"]
-    real = recording["emulated"] is not True and recording["duration_ns"]
-    seconds = recording["duration_ns"] / 1e9
+    real = recording["emulated"] is not True and part_ns
+    seconds = part_ns / 1e9
     swaps = (
         None
         if answer["loads"] is None or answer["puts"] is None
@@ -246,6 +256,7 @@ def _rows(
     pair: tuple[Counts, Counts],
     answer: dict[str, Any],
     rows: dict[str, list[dict[str, Any]]],
+    part: Part,
 ) -> None:
     hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
 
@@ -274,7 +285,7 @@ def _rows(
     }
     every = counted([c.vcpus.sum(axis=0) for c in pair])
     rows["placement"].append({**name, "boundary": placement.boundary, **every, **overhead})
-    for v in range(pair[0].vcpus.shape[0]):
+    for v in range(pair[0].vcpus.shape[0]) if part.vcpus is None else part.vcpus:
         rows["placement_vcpu"].append({**name, "vcpu": v, **counted([c.vcpus[v] for c in pair])})
     for number, reason in enumerate([None, *store.manifest["reasons"]]):
         fewest, most = pair[0].reasons[number], pair[1].reasons[number]
@@ -289,10 +300,11 @@ def _rows(
 
 
 def _write_results(
-    store: Store, names: list[str], cost: str | None, rows: dict[str, list[dict[str, Any]]]
-) -> None:
-    asked = json.dumps([sorted(names), cost, DATA_VERSION])
-    name = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    store: Store, names: list[str], cost: str | None, asked: Asked,
+    rows: dict[str, list[dict[str, Any]]],
+) -> None:  # fmt: skip
+    key = json.dumps([sorted(names), cost, DATA_VERSION, asked.as_json()])
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = store.path / WHATIF_FOLDER
     try:
         folder.mkdir(exist_ok=True)
@@ -304,7 +316,7 @@ def _write_results(
                 pa.Table.from_pylist(made, arrow_schema(declared)),
                 declared,
             )
-        (aside / "manifest.json").write_text(asked + "\n")
+        (aside / "manifest.json").write_text(key + "\n")
         os.chmod(aside, 0o755)
         replace_folder(aside, folder / name)
     except OSError as error:

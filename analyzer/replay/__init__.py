@@ -7,11 +7,12 @@ from analyzer.replay.placement import (
     load_placement,
     shipped_placements,
 )
-from analyzer.replay.run import Counts, Replay
+from analyzer.replay.run import Counts, Part, Replay
 
 __all__ = [
     "CostFile",
     "Counts",
+    "Part",
     "Placement",
     "Replay",
     "leaves_range",

@@ -18,8 +18,10 @@ CPU_COLUMNS = 5
     N_LOADS, N_PUTS, N_START, N_END, N_RESIDENCY, N_KVM, N_USER, N_INTERRUPT, N_OTHER, N_GUEST,
 ) = range(10)  # fmt: skip
 COUNTS = 10
-# What is counted per exit reason, and held per vCPU until the reason's stretch is over.
-Q_EXITS, Q_LOADS, Q_PUTS, Q_BLIND = range(4)
+# What is counted per exit reason, and held per vCPU until the reason's stretch is over. Only held:
+# Q_OPEN, an exit has come in this stretch, be it counted or not.
+Q_EXITS, Q_LOADS, Q_PUTS, Q_BLIND, Q_OPEN = range(5)
+HELD = 5
 
 
 @numba.njit
@@ -46,65 +48,73 @@ def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
 
 
 @numba.njit
-def _settle(held, reason_of, reasons, v):  # type: ignore[no-untyped-def]
+def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-def]
     # What followed an exit goes to its reason.
     for q in range(4):
-        reasons[reason_of[v], q] += held[v, q]
+        reasons[reason_of[v], q] += held[v, q] * watched[v]
         held[v, q] = 0
+    held[v, Q_OPEN] = 0
     reason_of[v] = 0
 
 
 @numba.njit(
     "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int8[:, ::1], int64, "
-    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], int64[:, ::1])",
+    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], int64[:, ::1], int8[::1], int8[::1])",
     cache=True,
 )
-def replay(ts, cpu, vcpu, kind, detail, table, mask, cpus, count, held, reason_of, reasons):  # type: ignore[no-untyped-def]
+def replay(  # type: ignore[no-untyped-def]
+    ts, cpu, vcpu, kind, detail, table, mask, cpus, count, held, reason_of, reasons, counted,
+    watched,
+):  # fmt: skip
     """Run one placement over points in order of time; all state is carried from call to call.
 
     table, mask: placement.transition_table. cpus: int64[cpus, CPU_COLUMNS], K_CURRENT and K_OWNER
-    -1 at first. count: int64[vcpus, COUNTS]. held: int64[vcpus, 4] and reason_of: int64[vcpus],
-    what happened since the guest stopped, and why it did. reasons: int64[reasons + 1, 4].
+    -1 at first. count: int64[vcpus, COUNTS]. held: int64[vcpus, HELD] and reason_of: int64[vcpus],
+    what happened since the guest stopped, and why it did. reasons: int64[reasons + 1, 4]. counted:
+    int8[cpus], 1 where this CPU's points and time count and 0 where they only move its state;
+    watched: int8[vcpus], 1 where the vCPU goes into reasons.
     """
     for n in range(ts.size):
-        k, v, what = cpus[cpu[n]], vcpu[n], kind[n]
+        k, v, what, one = cpus[cpu[n]], vcpu[n], kind[n], counted[cpu[n]]
         levels = detail[n] & LEVELS
-        _account(k, count, held, ts[n] - k[K_LAST])
+        if one:
+            _account(k, count, held, ts[n] - k[K_LAST])
         k[K_LAST] = ts[n]
         if what == STATE:
             if v >= 0:
-                if held[v, Q_EXITS] > 0 and levels & GUEST:
-                    _settle(held, reason_of, reasons, v)  # its entry is in the loss
+                if held[v, Q_OPEN] and levels & GUEST:
+                    _settle(held, reason_of, reasons, watched, v)  # its entry is in the loss
                 k[K_CURRENT] = v
                 k[K_LEVELS] |= levels
                 if levels & mask and k[K_OWNER] != v:
                     k[K_OWNER] = v
-                    count[v, N_START] += 1
+                    count[v, N_START] += one
         elif what <= ENTRY:
             k[K_CURRENT] = v
             k[K_LEVELS] |= levels
             if table[what, levels] == 1 and k[K_OWNER] != v:
                 k[K_OWNER] = v
-                count[v, N_LOADS] += 1
-                held[v, Q_LOADS] += 1
+                count[v, N_LOADS] += one
+                held[v, Q_LOADS] += one
             if what == ENTRY:
-                _settle(held, reason_of, reasons, v)
+                _settle(held, reason_of, reasons, watched, v)
         elif what <= SWITCH_OUT:
             k[K_LEVELS] &= ~levels
             if what == EXIT:
-                if held[v, Q_EXITS] > 0:
-                    _settle(held, reason_of, reasons, v)
+                if held[v, Q_OPEN]:
+                    _settle(held, reason_of, reasons, watched, v)
                 reason_of[v] = detail[n] >> SHIFT
-                held[v, Q_EXITS] += 1
+                held[v, Q_EXITS] += one
+                held[v, Q_OPEN] = 1
             if table[what, levels] == 2 and k[K_OWNER] == v:
                 k[K_OWNER] = -1
-                count[v, N_PUTS] += 1
-                held[v, Q_PUTS] += 1
+                count[v, N_PUTS] += one
+                held[v, Q_PUTS] += one
             if what == SWITCH_OUT:
                 k[K_CURRENT], k[K_LEVELS], k[K_IRQ] = -1, 0, 0
         elif what == LOST:
             if k[K_OWNER] >= 0:
-                count[k[K_OWNER], N_END] += 1
+                count[k[K_OWNER], N_END] += one
             k[K_CURRENT], k[K_OWNER], k[K_LEVELS], k[K_IRQ] = -1, -1, 0, 0
         else:
             k[K_IRQ] = 1 if what == IRQ_IN else 0

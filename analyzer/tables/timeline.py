@@ -152,7 +152,7 @@ TRUTH_DIFFERENCE = Table(
     "recorded, or the reverse, for every boundary (only the kernel's own is to have none)",
     (
         Column("ts", "int64", "end of the predicted stay, begin of the recorded", "derived", "ns"),
-        Column("cpu", "int32", "host's logical CPU", "derived", None, True),
+        CPU,
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
         Column("level", "enum", "whose prediction: analyzer.timeline.points.Level", "derived"),
         Column("cause", "enum", "what differs", "derived"),

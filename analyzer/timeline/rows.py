@@ -52,7 +52,7 @@ def _columns(
         }  # fmt: skip
     if name == "truth_difference":
         return {
-            "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1], raw[1] >= 0),
+            "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1]),
             "vcpu": number("vcpu", raw[2], raw[2] >= 0),
             "level": enum_column(raw[3], truth.LEVEL_NAMES),
             "cause": enum_column(raw[4], truth.CAUSES),

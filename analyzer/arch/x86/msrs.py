@@ -207,7 +207,7 @@ def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Arra
     is_rdpmc = op == RDPMC
     for elements, rows in (
         (_MSRS, np.flatnonzero((op == READ) | (op == WRITE))),
-        (_RDPMC[vendor], np.flatnonzero(is_rdpmc)),
+        (_RDPMC.get(vendor, _RDPMC[None]), np.flatnonzero(is_rdpmc)),
     ):
         wanted = address[rows]
         where = np.searchsorted(elements.address, wanted)
