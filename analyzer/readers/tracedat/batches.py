@@ -136,31 +136,36 @@ class Stream:
         self.out_of_order += int(straighten(ts, np.zeros(1, np.int64), ends))
 
     def _note_pages(self, pages: Array, ts: Array, begin: int, page_size: int) -> None:
-        # Gaps of this block, in order of its pages; one that begins behind the block's last event
-        # stays open until the next has one.
-        marked = np.flatnonzero((pages[1] != 0) | (pages[2] != 0))
-        for page in marked.tolist():
-            row = int(pages[0, page])
-            if pages[1, page]:
-                lost = int(pages[1, page])
-                self._begin_gap(row, ts, "ring_buffer_overrun", lost if lost > 0 else None)
-            if pages[2, page]:
-                self._bad_page(int(pages[2, page]), begin + page * page_size)
-                following = int(pages[0, page + 1]) if page + 1 < pages.shape[1] else ts.size
-                self._begin_gap(following, ts, "damaged_page", None)
-        if self._open is not None and ts.size and not marked.size:
-            self._begin_gap(0, ts, *self._open)
+        # Gaps of this block, in order of its pages. A gap ends at the next event, so one behind
+        # the block's last event stays open, and several before one event are one gap.
+        at = 0
+        for page in np.flatnonzero((pages[1] != 0) | (pages[2] != 0)).tolist():
+            row, lost, bad = (int(number) for number in pages[:, page])
+            if lost:
+                self._close_gap(at, row, ts)
+                at = row
+                self._widen_gap("ring_buffer_overrun", lost if lost > 0 else None)
+            if bad:
+                self._bad_page(bad, begin + page * page_size)
+                row = int(pages[0, page + 1]) if page + 1 < pages.shape[1] else ts.size
+                self._close_gap(at, row, ts)
+                at = row
+                self._widen_gap("damaged_page", None)
+        self._close_gap(at, ts.size, ts)
 
-    def _begin_gap(self, row: int, ts: Array, cause: str, count: int | None) -> None:
+    def _widen_gap(self, cause: str, count: int | None) -> None:
         if self._open is not None:
-            # Two in a row without an event between are one.
-            cause, count = self._open[0], None
+            before, known = self._open
+            cause = before if count is not None else cause
+            count = known + count if known is not None and count is not None else None
+        self._open = (cause, count)
+
+    def _close_gap(self, at: int, upto: int, ts: Array) -> None:
+        # The open gap lies before row `at`; it ends there if that row is before `upto`.
+        if self._open is not None and at < upto:
+            before = int(ts[at - 1]) if at > 0 else self.last
+            self.gaps.append(Gap(before, int(ts[at]), *self._open))
             self._open = None
-        if row >= ts.size:
-            self._open = (cause, count)
-            return
-        before = int(ts[row - 1]) if row > 0 else self.last
-        self.gaps.append(Gap(before, int(ts[row]), cause, count))
 
     def _bad_page(self, code: int, at: int) -> None:
         self.bad_pages += 1

@@ -71,6 +71,7 @@ def check_page_size(path: str, offset: int, size: int) -> None:
 
 
 def _read_v6(source: FileBytes, cursor: Cursor, parts: Parts) -> None:
+    parts.header_at = cursor.at
     parts.header_page = read_header_info(cursor)
     parts.formats = read_ftrace_formats(cursor) + read_formats(cursor)
     for name in ("kallsyms", "printk"):

@@ -97,10 +97,12 @@ def page_layout(path: str, parts: Parts, kinds: EventKinds) -> Array:
     start = head["data"].offset if "data" in head else 8 + commit.size
     if commit.size not in (4, 8) or commit.offset < 8 or start < commit.offset + commit.size:
         problem = f"commit at {commit.offset} of {commit.size} bytes, data at {start}"
-        raise FormatError(path, "header_page", None, problem)
+        raise FormatError(path, "header_page", parts.header_at, problem)
     least = min((b.page_size for b in parts.buffers), default=parts.page_size)
     if start >= least:
-        raise FormatError(path, "header_page", None, f"data at {start}, a page has {least} bytes")
+        raise FormatError(
+            path, "header_page", parts.header_at, f"data at {start}, a page has {least} bytes"
+        )
     numbers[layout.L_DATA], numbers[layout.L_COMMIT] = start, commit.offset
     numbers[layout.L_COMMIT_SIZE] = commit.size
     fields = next((kind.fields for kind in kinds.kinds if "common_type" in kind.fields), {})

@@ -87,6 +87,7 @@ class Parts:
     page_size: int
     compression: str = "none"
     header_page: str = ""
+    header_at: int = 0
     formats: list[tuple[str, str]] = field(default_factory=list)
     kallsyms: Callable[[], bytes] = bytes
     printk: Callable[[], bytes] = bytes

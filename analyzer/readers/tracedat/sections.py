@@ -120,6 +120,7 @@ def _follow(source: FileBytes, parts: Parts, option: Option) -> None:
         return
     cursor, _ = _section(source, parts, offset, option.id)
     if option.id == OptionId.HEADER_INFO:
+        parts.header_at = offset
         parts.header_page = read_header_info(cursor)
     elif option.id == OptionId.FTRACE_EVENTS:
         parts.formats += read_ftrace_formats(cursor)
