@@ -94,9 +94,7 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
         ),
         answer(
             "recorded swaps",
-            []
-            if marks.get("swaps_recorded")
-            else registers or ["writes that mark KVM's load"],
+            [] if marks.get("swaps_recorded") else registers or ["writes that mark KVM's load"],
             "record msr:* on a host with a mediated vPMU"
             if x86
             else "none: there is no such swap here",

@@ -248,6 +248,8 @@ def on_entry(state, cpus, since, v, c, ts, tag, rules, seen, reasons, out, fille
         reasons[s[S_REASON] + 1, 1] += ts - s[S_EXIT_TS]
         s[S_EXIT_TS] = NOT_KNOWN
     turn_on(state, since, v, ts, P_ENTRY, GUEST | LOOP | EVENTS, out, filled)
+    cpus[c, C_ONCE] = 0
+    cpus[c, C_ONCE] = 0
     s[S_ENTRY_TS], s[S_SLICE_CPU], s[S_ENDED_BY] = ts, c, BY_EXIT
     _level_mode(state, v, ts, out, filled)
     if tag & k.TAG_CANCELLED:
