@@ -3,7 +3,8 @@
 `just bench` repeats a shipped recording with shifted time to 1 and to 10 million events, ingests
 both in fresh processes after one warm-up, and prints CPU seconds per million events as the slope
 between the two (so start-up counts for nothing), peak memory, and what protobuf needs to parse the
-smaller file and to read kind, time and pid of each event.
+smaller file and to read kind, time and pid of each event. Then the same for a trace.dat, beside
+`trace-cmd report` if that is installed.
 
 With --trace-processor (or VPMU_BENCH_TRACE_PROCESSOR) naming the query.mjs of a Perfetto trace
 processor in wasm, that one loads the smaller file too and counts its events by name. A native build
@@ -16,14 +17,17 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import zstandard
+from tracedat import make_trace_dat
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "fixtures" / "k73m-hostperf.pftrace.zst"
@@ -146,8 +150,57 @@ def measure_trace_processor(script: str, path: Path) -> float:
     return cpu_seconds(str(path), query) - cpu_seconds("--version")
 
 
+def report_seconds(path: Path) -> float:
+    """Return the CPU seconds of `trace-cmd report -N -R` on a file."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = ["trace-cmd", "report", "-N", "-R", "-i", str(path)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def slopes(
+    make: Callable[[Path, int], int], small: int, large: int, peer: Callable[[Path, int], None]
+) -> None:
+    """Measure ingest of two lengths of one recording and print the slope; then ask the peer."""
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = Path(folder) / "small", Path(folder) / "large"
+        n_short, n_long = make(short, small), make(long, large)
+        measure("ingest", short)
+        few, many = measure("ingest", short), measure("ingest", long)
+        millions = (n_long - n_short) / 1e6
+        for name in ("recorded", "timeline"):
+            slope = (many[name] - few[name]) / millions
+            print(f"  {name}: {slope:.3f} CPU s per million events")
+        print(f"  start-up: {few['start']:.2f} CPU s; peak {few['peak_mb']:.0f} MB at {n_short}")
+        print(f"  events, {many['peak_mb']:.0f} MB at {n_long}")
+        peer(short, n_short)
+
+
+def ask_protobuf(path: Path, events: int) -> None:
+    """Print what protobuf needs for the same file."""
+    peer = measure("protobuf", path)
+    millions = events / 1e6
+    print(
+        f"  protobuf: parse {peer['parse'] / millions:.3f}, read kind, time and pid "
+        f"{peer['read'] / millions:.3f} CPU s per million; peak {peer['peak_mb']:.0f} MB"
+    )
+
+
+def ask_trace_cmd(path: Path, events: int) -> None:
+    """Print what trace-cmd needs for the same file, and for one of a tenth less its slope."""
+    if shutil.which("trace-cmd") is None:
+        print("  trace-cmd is not installed: no peer")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tenth = Path(folder) / "tenth"
+        n_tenth = make_trace_dat(tenth, events // 10)
+        slope = (report_seconds(path) - report_seconds(tenth)) / ((events - n_tenth) / 1e6)
+    print(f"  trace-cmd report: {slope:.3f} CPU s per million events")
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", nargs=2, metavar=("WHAT", "PATH"))
     parser.add_argument("--small", type=int, default=1_000_000)
@@ -157,39 +210,26 @@ def main() -> None:
         metavar="QUERY_MJS",
         default=os.environ.get("VPMU_BENCH_TRACE_PROCESSOR"),
     )
+    parser.add_argument("--only", choices=("perfetto", "trace.dat"))
     options = parser.parse_args()
     if options.child:
         what, path = options.child
         print(json.dumps(child_ingest(path) if what == "ingest" else child_protobuf(path)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        small, large = Path(folder) / "small", Path(folder) / "large"
-        n_small, n_large = (
-            make_recording(small, options.small),
-            make_recording(large, options.large),
-        )
-        measure("ingest", small)
-        few, many, peer = (
-            measure("ingest", small),
-            measure("ingest", large),
-            measure("protobuf", small),
-        )
-        script = options.trace_processor
-        wasm = measure_trace_processor(script, small) if script else None
-    millions = (n_large - n_small) / 1e6
-    for name in ("recorded", "timeline"):
-        print(f"{name}: {(many[name] - few[name]) / millions:.3f} CPU s per million events")
-    print(f"start-up: {few['start']:.2f} CPU s; peak {few['peak_mb']:.0f} MB at {n_small} events,")
-    print(f"  {many['peak_mb']:.0f} MB at {n_large}")
-    per_million = n_small / 1e6
-    print(
-        f"protobuf: parse {peer['parse'] / per_million:.3f}, read kind, time and pid "
-        f"{peer['read'] / per_million:.3f} CPU s per million; peak {peer['peak_mb']:.0f} MB"
-    )
-    if wasm is not None:
-        ours = (few["recorded"] + few["timeline"]) / per_million
-        print(f"trace processor (wasm): load and count by name {wasm / per_million:.3f} CPU s per")
-        print(f"  million; ours on that file, to a whole store: {ours:.3f}")
+    script = options.trace_processor
+
+    def ask_perfettos_peers(path: Path, events: int) -> None:
+        ask_protobuf(path, events)
+        if script:
+            wasm = measure_trace_processor(script, path) / (events / 1e6)
+            print(f"  trace processor (wasm), load and count by name: {wasm:.3f} CPU s per million")
+
+    if options.only in (None, "perfetto"):
+        print("Perfetto")
+        slopes(make_recording, options.small, options.large, ask_perfettos_peers)
+    if options.only in (None, "trace.dat"):
+        print("trace.dat")
+        slopes(make_trace_dat, options.small, options.large, ask_trace_cmd)
 
 
 if __name__ == "__main__":

@@ -54,15 +54,13 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         self, plan: Plan, data: Rows, rows: Array, kinds: Array, group: Array
     ) -> tuple[Array, Array]:
         """Return values and sizes as Payload has them."""
-        values = np.zeros((len(plan.slots), rows.size), np.int64)
-        sizes = np.full((len(plan.slots), rows.size), -1, np.int32)
+        values = np.empty((len(plan.slots), rows.size), np.int64)
+        sizes = np.empty((len(plan.slots), rows.size), np.int32)
         if plan.slots:
             fields = np.stack([self._fields(plan, k) for k in kinds.tolist()])
-            if (fields[:, :, 1] >= 0).any():
-                gather_fields(
-                    data.buf, data.off[rows], data.size[rows], group, fields, self.big, values,
-                    sizes,
-                )  # fmt: skip
+            gather_fields(
+                data.buf, data.off[rows], data.size[rows], group, fields, self.big, values, sizes
+            )
         return values, sizes
 
     def text_codes(self, plan: Plan, data: Rows, payload: Payload, slot: int) -> Array:

@@ -112,6 +112,7 @@ def _tail(source: FileBytes, cursor: Cursor, parts: Parts, name: str, cpus: int)
         else:
             problem = f"is {word!r}, not options, latency or flyrecord"
             raise cursor.fail("word before the CPUs' data", problem, begin)
+    parts.cpus = max(cpus, parts.cpus or 0)
     counted = [o for o in parts.options if o.id == OptionId.CPUCOUNT and len(o.raw) >= 4]
     extra = False
     if counted and not name:

@@ -53,15 +53,29 @@ BAD_PAGE_WORDS = {
 }
 
 
-@numba.njit
-def _number(buf, at, size, big):  # type: ignore[no-untyped-def]
-    value = np.uint64(0)
+@numba.njit(inline="always")
+def _four(buf, at, big):  # type: ignore[no-untyped-def]
+    # Bytes put together one by one: the compiler makes one load of them.
+    a, b = np.uint32(buf[at]), np.uint32(buf[at + 1])
+    c, d = np.uint32(buf[at + 2]), np.uint32(buf[at + 3])
     if big:
-        for byte in range(size):
-            value = (value << np.uint64(8)) | np.uint64(buf[at + byte])
-    else:
-        for byte in range(size):
-            value |= np.uint64(buf[at + byte]) << np.uint64(8 * byte)
+        return a << np.uint32(24) | b << np.uint32(16) | c << np.uint32(8) | d
+    return d << np.uint32(24) | c << np.uint32(16) | b << np.uint32(8) | a
+
+
+@numba.njit(inline="always")
+def _number(buf, at, size, big):  # type: ignore[no-untyped-def]
+    if size == 4:
+        return np.uint64(_four(buf, at, big))
+    if size == 8:
+        low, high = np.uint64(_four(buf, at, big)), np.uint64(_four(buf, at + 4, big))
+        if big:
+            low, high = high, low
+        return high << np.uint64(32) | low
+    value = np.uint64(0)
+    for byte in range(size):
+        shift = size - 1 - byte if big else byte
+        value |= np.uint64(buf[at + byte]) << np.uint64(8 * shift)
     return value
 
 
@@ -113,7 +127,7 @@ def walk_pages(buf, layout, lut, ts, off, size, kind, tid, flags, pages):  # typ
             pages[2, page] = _COMMIT | layout[L_COMMIT]
             stop = end
         while at + 4 <= stop:
-            head = _number(buf, at, 4, big)
+            head = np.uint64(_four(buf, at, big))
             if big:
                 what, delta = np.int64(head >> np.uint64(27)), head & np.uint64(0x7FFFFFF)
             else:
@@ -126,7 +140,7 @@ def walk_pages(buf, layout, lut, ts, off, size, kind, tid, flags, pages):  # typ
                 if body + 4 > stop:
                     pages[2, page] = _LENGTH | (at - begin)
                     break
-                word = _number(buf, body, 4, big)
+                word = np.uint64(_four(buf, body, big))
                 body += 4
                 if what == TYPE_PADDING:
                     length = max(np.int64(word) - 4, np.int64(0))
@@ -172,13 +186,15 @@ def gather_fields(buf, off, size, group, fields, big, values, sizes):  # type: i
     values, sizes: int64[slots, n], int32[slots, n] as readers.assemble.Payload has them. A field
     that does not lie in its record is absent.
     """
-    for slot in range(fields.shape[1]):
-        for row in range(off.size):
-            place = fields[group[row], slot]
-            start, width, how = np.int64(place[0]), np.int64(place[1]), place[2]
+    for row in range(off.size):
+        of = group[row]
+        for slot in range(fields.shape[1]):
+            start, width = np.int64(fields[of, slot, 0]), np.int64(fields[of, slot, 1])
+            values[slot, row] = 0
             sizes[slot, row] = -1
             if width < 0 or start + width > size[row]:
                 continue
+            how = fields[of, slot, 2]
             at = off[row] + start
             if how <= 1:
                 value = _number(buf, at, width, big)
@@ -189,10 +205,10 @@ def gather_fields(buf, off, size, group, fields, big, values, sizes):  # type: i
                 continue
             limit = width if width > 0 else size[row] - start
             if how != 4:
-                place_of_text = np.int64(_number(buf, at, 4, big))
+                place_of_text = np.int64(_four(buf, at, big))
                 start = place_of_text & 0xFFFF
                 if how == 3:
-                    start += np.int64(place[0]) + 4
+                    start += np.int64(fields[of, slot, 0]) + 4
                 limit = place_of_text >> 16
                 if start + limit > size[row]:
                     continue

@@ -85,7 +85,7 @@ def read_options(path: str, parts: Parts, facts: RecordingFacts, trouble: Troubl
     if facts.clock not in NANOSECONDS and said.scale is None:
         trouble.add("clock_without_unit", 1, facts.clock)
     if facts.cpus is None:
-        facts.cpus = len({place.cpu for buffer in parts.buffers for place in buffer.cpus}) or None
+        facts.cpus = parts.cpus
     if date is not None:
         # DATE is in microseconds; trace-cmd:lib/trace-cmd/trace-input.c handle_options.
         facts.realtime_offset_ns = date * 1000 + offset

@@ -92,6 +92,7 @@ class Parts:
     kallsyms: Callable[[], bytes] = bytes
     printk: Callable[[], bytes] = bytes
     cmdlines: str = ""
+    cpus: int | None = None
     clock: str | None = None
     options: list[Option] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)

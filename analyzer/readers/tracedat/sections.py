@@ -156,6 +156,7 @@ def _buffer(source: FileBytes, parts: Parts, option: Option) -> None:
     count = what.number("count of CPUs", 4)
     if count > MOST_CPUS:
         raise LimitError(source.path, "count of CPUs", begin, f"{count} is above {MOST_CPUS}")
+    parts.cpus = max(count, parts.cpus or 0)
     cpus = []
     for _ in range(count):
         begin = what.at

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from analyzer.errors import FormatError, InputError, TruncatedError
 
@@ -40,6 +43,20 @@ class FileBytes:
             offset += len(part)
             size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, offset: int, room: np.ndarray[Any, Any]) -> int:
+        """Fill uint8[n] from `offset` on; return how many bytes there were."""
+        done = 0
+        while done < room.size:
+            try:
+                got = os.preadv(self.fd, [room[done:].data], offset + done)
+            except OSError as error:
+                problem = error.strerror or str(error)
+                raise InputError(self.path, "file", offset, problem) from error
+            if got == 0:
+                break
+            done += got
+        return done
 
 
 @dataclass(slots=True)

@@ -64,10 +64,11 @@ class PageBlocks:
             return self._unpacked(size)
         begin = self.at
         wanted = max(1, size // self.buffer.page_size) * self.buffer.page_size
-        raw = self.source.read(begin, min(wanted, self.end - begin))
-        self.at += len(raw)
-        self.ended = self.at >= self.end or not raw
-        return np.frombuffer(bytearray(raw), np.uint8), begin
+        raw = np.empty(max(0, min(wanted, self.end - begin)), np.uint8)
+        raw = raw[: self.source.read_into(begin, raw)]
+        self.at += raw.size
+        self.ended = self.at >= self.end or not raw.size
+        return raw, begin
 
     def _unpacked(self, size: int) -> tuple[Array, int]:
         begin = self.at
