@@ -2,7 +2,17 @@
 
 from analyzer.pipeline.answers import info_of
 from analyzer.pipeline.ingest import IngestOptions, ingest
+from analyzer.pipeline.listing import conflicts_of
 from analyzer.pipeline.part import Asked
+from analyzer.pipeline.replays import choose_designs
 from analyzer.pipeline.whatif import whatif
 
-__all__ = ["Asked", "IngestOptions", "info_of", "ingest", "whatif"]
+__all__ = [
+    "Asked",
+    "IngestOptions",
+    "choose_designs",
+    "conflicts_of",
+    "info_of",
+    "ingest",
+    "whatif",
+]
