@@ -35,7 +35,7 @@ class PageBlocks:
         self.note = note
         self.name = f"data of CPU {place.cpu}"
         if buffer.name:
-            self.name += f" in instance {buffer.name}"
+            self.name += f" in instance {buffer.name[:40]!r}"
         self.at, self.end = place.offset, place.offset + place.size
         self.cut = False
         self.ended = False
