@@ -86,25 +86,26 @@ class Stream:
 
     def fill(self, size: int) -> None:
         """Decode one more block behind the rows that wait."""
-        raw, begin = self.blocks.next_block(size)
-        rows = self._walk(raw, begin)
-        kept = int(self.columns["off"][self.head]) if self.left else self.buf.size
-        self.buf = np.concatenate((self.buf[kept:], raw)) if kept < self.buf.size else raw
-        shift = self.buf.size - raw.size
-        for name in COLUMNS:
-            before, new = self.columns[name][self.head :], rows[name]
-            if name == "off":
-                before, new = before - kept, new + shift
-            self.columns[name] = np.concatenate((before, new)) if before.size else new
+        low = int(self.columns["off"][self.head]) if self.left else self.buf.size
+        kept = self.buf[low:]
+        self.buf, begin = self.blocks.next_block(size, kept)
+        raw = self.buf[kept.size :]
+        # Rows that wait and new ones stand in one array: the new are decoded right behind.
+        left, room = self.left, raw.size // 8
+        columns: dict[str, Array] = {}
+        for name, column in self.columns.items():
+            columns[name] = np.empty(left + room, column.dtype)
+            columns[name][:left] = column[self.head :]
+        columns["off"][:left] -= low
+        count = self._walk(raw, begin, {name: column[left:] for name, column in columns.items()})
+        columns["off"][left : left + count] += kept.size
+        self.columns = {name: column[: left + count] for name, column in columns.items()}
         self.head = 0
 
-    def _walk(self, raw: Array, begin: int) -> dict[str, Array]:
+    def _walk(self, raw: Array, begin: int, rows: dict[str, Array]) -> int:
+        # Decodes to `rows`; returns how many there are.
         page_size = int(self.layout[L_PAGE_SIZE])
         pages = np.zeros((3, -(-raw.size // page_size)), np.int64)
-        room = raw.size // 8
-        rows: dict[str, Array] = {
-            name: np.empty(room, column.dtype) for name, column in self.columns.items()
-        }
         count = int(
             walk_pages(
                 raw, self.layout, self.kinds.lut, rows["ts"], rows["off"], rows["size"],
@@ -114,7 +115,7 @@ class Stream:
         rows = {name: column[:count] for name, column in rows.items()}
         ts = rows["ts"]
         if self.scale is not None:
-            ts = rows["ts"] = self.scale.apply(ts)
+            ts[:] = self.scale.apply(ts)
         self._order(ts)
         self._note_pages(pages, ts, begin, page_size)
         unknown = np.flatnonzero(rows["kind"] < 0)
@@ -125,7 +126,7 @@ class Stream:
             self.first = int(ts[0]) if self.first is None else self.first
             self.last = int(ts[-1])
             self.events += count
-        return rows
+        return count
 
     def _order(self, ts: Array) -> None:
         if self.last is not None and ts.size and ts[0] < self.last:
@@ -190,7 +191,6 @@ class Stream:
         part = {name: column[self.head : upto] for name, column in self.columns.items()}
         low = int(part["off"][0])
         high = int(part["off"][-1]) + int(part["size"][-1])
-        part["off"] = part["off"] - low
         self.head = upto
         return self.buf[low:high], part
 
@@ -256,7 +256,7 @@ class Pieces:
         }
         off = np.concatenate(
             [
-                part["off"] + int(base)
+                part["off"] + (int(base) - int(part["off"][0]))
                 for (_, _, part), base in zip(parts, bytes_before, strict=False)
             ]
         )
