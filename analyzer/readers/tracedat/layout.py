@@ -55,9 +55,11 @@ BAD_PAGE_WORDS = {
 
 @numba.njit(inline="always")
 def _four(buf, at, big):  # type: ignore[no-untyped-def]
-    # Bytes put together one by one: the compiler makes one load of them.
-    a, b = np.uint32(buf[at]), np.uint32(buf[at + 1])
-    c, d = np.uint32(buf[at + 2]), np.uint32(buf[at + 3])
+    # Bytes put together one by one: the compiler makes one load of them, if it need not look out
+    # for negative places.
+    place = np.uint64(at)
+    a, b = np.uint32(buf[place]), np.uint32(buf[place + np.uint64(1)])
+    c, d = np.uint32(buf[place + np.uint64(2)]), np.uint32(buf[place + np.uint64(3)])
     if big:
         return a << np.uint32(24) | b << np.uint32(16) | c << np.uint32(8) | d
     return d << np.uint32(24) | c << np.uint32(16) | b << np.uint32(8) | a
