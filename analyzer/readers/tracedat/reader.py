@@ -106,7 +106,8 @@ class TraceDatRecording:
             if kind.form is None:
                 self.trouble.add("event_format_missing", int(counts[number]), kind.name)
         facts.reasons = assembler.reasons.names
-        facts.vcpu_ids = assembler.vcpu_of_threads()
+        # What events say of their own thread wins over what the recorder knew beforehand.
+        facts.vcpu_ids = {**self.said.guest_vcpus, **assembler.vcpu_of_threads()}
         named = {**assembler.name_of, **assembler.start_of}
         facts.symbols = {number: name for number, name in named.items() if name}
         facts.threads = thread_names(self.parts.cmdlines, assembler.comm_of)
