@@ -47,7 +47,7 @@ class Case:
             recording = TraceDatRecording(plain, ReadOptions(), self.trouble)
             kinds = recording.kinds.kinds
             done = 0
-            for rows, order in Pieces(recording.streams, self.trouble):
+            for rows, order in Pieces(recording.streams):
                 place = np.empty(order.size, np.int64)
                 place[order] = np.arange(order.size) + done
                 done += order.size

@@ -19,7 +19,6 @@ from analyzer.readers.tracedat.clocks import TscScale
 from analyzer.readers.tracedat.kinds import EventKinds
 from analyzer.readers.tracedat.layout import BAD_PAGE_WORDS, L_PAGE_SIZE, walk_pages
 from analyzer.readers.tracedat.streams import PageBlocks
-from analyzer.trouble import Trouble
 
 __all__ = ["Pieces", "Rows", "Stream"]
 
@@ -27,7 +26,7 @@ Array = np.ndarray[Any, Any]
 # All blocks together: some 100,000 events, large enough that what is done once a piece does not
 # count. With many CPUs a block is still some pages, or each piece would hold next to nothing.
 PIECE = 4 * 1024 * 1024
-LEAST_BLOCK = 64 * 1024
+LEAST_BLOCK = 16 * 1024
 EVERYTHING = 2**63 - 1
 # Damaged pages that are told one by one; chosen by us, the rest is counted.
 PAGES_TOLD = 5
@@ -70,6 +69,7 @@ class Stream:
             "tid": np.zeros(0, np.int32), "flags": np.zeros(0, np.uint8),
         }  # fmt: skip
         self.head = 0
+        self.filled = 0  # rows that waited after the last fill
         self.events = 0
         self.first: int | None = None
         self.last: int | None = None
@@ -101,6 +101,7 @@ class Stream:
         columns["off"][left : left + count] += kept.size
         self.columns = {name: column[: left + count] for name, column in columns.items()}
         self.head = 0
+        self.filled = self.left
 
     def _walk(self, raw: Array, begin: int, rows: dict[str, Array]) -> int:
         # Decodes to `rows`; returns how many there are.
@@ -198,9 +199,9 @@ class Stream:
 class Pieces:
     """Yields decoded rows in pieces, each with the order in which its rows happened."""
 
-    def __init__(self, streams: list[Stream], trouble: Trouble) -> None:
+    def __init__(self, streams: list[Stream]) -> None:
         # At equal times the smaller CPU goes first, as in trace-cmd report.
-        self.streams, self.trouble = sorted(streams, key=lambda s: s.cpu), trouble
+        self.streams = sorted(streams, key=lambda stream: stream.cpu)
 
     @property
     def done(self) -> int:
@@ -209,15 +210,14 @@ class Pieces:
 
     def __iter__(self) -> Iterator[tuple[Rows, Array]]:
         """Yield (rows, order int64[n])."""
-        block = max(LEAST_BLOCK, PIECE // max(1, len(self.streams)))
-        full = {id(stream): 0 for stream in self.streams}
+        # A busy CPU gets a larger part: else its small blocks would cut everybody's pieces.
+        total = max(1, sum(stream.blocks.size for stream in self.streams))
+        blocks = [max(LEAST_BLOCK, PIECE * stream.blocks.size // total) for stream in self.streams]
         while True:
-            for stream in self.streams:
-                while not stream.blocks.ended and stream.left <= full[id(stream)] // 2:
+            for stream, block in zip(self.streams, blocks, strict=True):
+                # Half a block of every stream is placed at least, so no piece is tiny.
+                while not stream.blocks.ended and stream.left <= stream.filled // 2:
                     stream.fill(block)
-                    full[id(stream)] = stream.left
-                    if stream.left:
-                        break
             ends = [
                 int(stream.columns["ts"][-1])
                 for stream in self.streams

@@ -83,12 +83,12 @@ class TraceDatRecording:
 
     def batches(self, progress: Callable[[int, int], None]) -> Iterator[Batch]:
         """Yield all batches."""
-        total = sum(stream.blocks.place.size for stream in self.streams)
+        total = sum(stream.blocks.size for stream in self.streams)
         symbols = Symbols(self.parts.kallsyms, self.facts.damage.append)
         literals = Literals(self.parts.printk, self.facts.damage.append)
         assembler = Assembler(self.kinds.kinds, symbols, literals, self.parts.big)
         counts = np.zeros(len(self.kinds.kinds), np.int64)
-        pieces = Pieces(self.streams, self.trouble)
+        pieces = Pieces(self.streams)
         for data, order in pieces:
             of_kind = np.bincount(data.kind, minlength=len(self.kinds.kinds))
             of_kind[: counts.size] += counts

@@ -47,6 +47,11 @@ class PageBlocks:
             self.end = max(self.at, source.size)
 
     @property
+    def size(self) -> int:
+        """How many bytes of the file belong to it, as far as the file goes."""
+        return self.end - self.place.offset
+
+    @property
     def done(self) -> int:
         """How many bytes of the file were taken."""
         return self.at - self.place.offset
