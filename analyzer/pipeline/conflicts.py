@@ -33,7 +33,8 @@ NONE = -1
 @dataclass(frozen=True, slots=True)
 class Episodes:
     """Host episodes of a store by their number: context and evidence (words), operations int64
-    (arch.x86.swaps.Token), met bool (a guest's state was on as recorded). `recorded`: whether the recording could show any."""
+    (arch.x86.swaps.Token), met bool (a guest's state was on as recorded). `recorded`: whether the
+    recording could show any."""
 
     context: Array
     evidence: Array
