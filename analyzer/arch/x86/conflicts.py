@@ -33,8 +33,9 @@ _CORE = frozenset({"ipi", "context_switch", "other"})
 _BUT_PMI = _CORE | {"tick", "mux_timer", "rdpmc"}
 _UNTOLD = "k73v-hostperf-untold, k73s-hostperf-untold"
 
-# new: the recorded placement kept it from happening. suppressed: the host does not do it; late: an event that was started counts from the put on;
-# persists: it reaches the registers though perf is told; touches: perf is not told and does it.
+# suppressed: the host does not do it; late: an event that was started counts from the put on;
+# persists: it reaches the registers though perf is told; touches: perf is not told and does it;
+# new: the recorded placement kept it from happening.
 CAUSES = ("suppressed", "late", "persists", "touches", "new")
 
 
@@ -44,7 +45,8 @@ class Rule:
 
     contexts: of the episode. any_of, none_of: tokens of its accesses. entry_follows: whether a VM
     entry of that vCPU comes before its state is put. met_as_recorded: whether the recorded kernel
-    had a guest's state on, too, so that the recorded accesses are what happens there. shown: by which recordings; "" is derived.
+    had a guest's state on, too, so that the recorded accesses are what happens there. shown: by
+    which recordings; "" is derived.
     """
 
     name: str
