@@ -11,6 +11,7 @@ from rich.text import Text
 
 from analyzer.cli.conflicts import print_meetings
 from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, print_head, ranged
+from analyzer.cli.recorded import print_recorded
 
 __all__ = ["print_info", "print_json", "print_whatif"]
 
@@ -185,6 +186,7 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
             table.add_row(*("-" if value is None else escaped(value) for value in cells))
         console.print(table)
         console.print()
+    print_recorded(console, answer)
     _trouble(console, answer)
     for item in answer["answers"]:
         word = (

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from analyzer.arch.x86.conflicts import CAUSES, RULES, Rule
 from analyzer.pipeline.replays import Design, Outcome
@@ -15,7 +16,13 @@ from analyzer.replay import Part
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 
-__all__ = ["Episodes", "conflict_rows", "load_episodes", "summary_of"]
+__all__ = [
+    "Episodes",
+    "conflict_rows",
+    "load_episodes",
+    "summary_of",
+    "timer_interrupts_met",
+]
 
 Array = np.ndarray[Any, Any]
 # Columns of a row, as table `conflict` has them less the design's own.
@@ -80,16 +87,20 @@ def _fits(
 
 
 def conflict_rows(
-    design: Design, outcome: Outcome, episodes: Episodes, vendor: str | None, part: Part
-) -> pl.DataFrame:
+    design: Design, outcome: Outcome, episodes: Episodes, vendor: str | None, part: Part,
+    bound: int = 1,
+) -> pl.DataFrame:  # fmt: skip
     """Return one row for each episode that met a guest's state and each rule that fits it, in
-    order of time; columns as table `conflict` less the placement's name."""
-    met = outcome.meetings
+    order of time; columns as table `conflict` less the placement's name.
+
+    bound: 0 the fewest, 1 the most that the marks allow.
+    """
+    met = outcome.meetings[bound]
     met = met[met[:, q.E_COUNTED] == 1]
     if part.vcpus is not None:
         met = met[np.isin(met[:, q.E_VCPU], part.vcpus)]
     number = met[:, q.E_EPISODE]
-    end, entered = _stays(outcome.slices, met)
+    end, entered = _stays(outcome.slices[bound], met)
     # A guest's overflow is no episode of the host's: its number is -1.
     own = number >= 0
     context, evidence = (
@@ -146,27 +157,59 @@ def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, 
     return {word: counted.get(word, 0) for word in words if word in counted or words is CAUSES}
 
 
-def summary_of(rows: pl.DataFrame, episodes: Episodes) -> dict[str, Any]:
+def timer_interrupts_met(store: Store, outcome: Outcome) -> int | None:
+    """Return how many timer interrupts fall into a guest's stay; None where none is recorded."""
+    kept = []
+    for batch in store.batches("interrupt", ["ts", "cpu", "name", "phase"], 1 << 20):
+        frame = pl.from_arrow(pa.Table.from_batches([batch]))
+        assert isinstance(frame, pl.DataFrame)
+        is_timer = pl.col("name").cast(pl.String) == "local_timer"
+        is_entry = pl.col("phase").cast(pl.String) == "entry"
+        kept.append(frame.filter(is_timer & is_entry).select("ts", "cpu"))
+    timers = pl.concat(kept) if kept else pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})
+    if not len(timers):
+        return None
+    slices, met = outcome.slices[1], 0
+    for cpu in timers["cpu"].unique().to_list():
+        mine = slices[slices[:, q.S_CPU] == cpu]
+        stamps = timers.filter(cpu=cpu)["ts"].to_numpy()
+        # Stays of one CPU follow each other.
+        begun = np.searchsorted(mine[:, q.S_TS], stamps, side="right")
+        ended = np.searchsorted(mine[:, q.S_END], stamps, side="right")
+        met += int(np.count_nonzero(begun > ended))
+    return met
+
+
+def summary_of(
+    rows: pl.DataFrame, fewest: pl.DataFrame, episodes: Episodes, timers: int | None
+) -> dict[str, Any]:
     """Return `conflicts` of design.md section 10, null where the recording shows no host episode.
 
-    Where none was active there is no evidence of what one would have met: null, not 0.
+    rows, fewest: of the bounds with the longest and the shortest stays. timers: timer interrupts
+    in the longest. Where no host event was active there is no evidence of what one would have met:
+    null, not 0.
     """
     if not episodes.recorded or not len(episodes.context):
         return {
             "observed": None, "inferred": None, "consequences": None, "by_context": None,
-            "derived": None, "no_evidence": "no host event was active" if episodes.recorded
+            "derived": None, "observed_low": None, "timer_interrupts": timers,
+            "ticks_per_timer_interrupt": None, "no_evidence": "no host event was active" if episodes.recorded
             else "register accesses are not recorded",
         }  # fmt: skip
     observed = rows.filter(evidence="observed")
     late = observed.filter(cause="late")
     waits = (late["until"] - late["ts"]).drop_nulls()
+    ticks = observed.filter(context="tick").unique(["ts", "cpu"]).height
     return {
         "observed": _counts(observed, "cause", CAUSES),
+        "observed_low": _counts(fewest.filter(evidence="observed"), "cause", CAUSES),
         "inferred": _counts(rows.filter(evidence="inferred"), "cause", CAUSES),
         "consequences": _counts(
             rows, "consequence", sorted(rows["consequence"].unique().to_list())
         ),
         "by_context": _counts(observed, "context", sorted(observed["context"].unique().to_list())),
+        "timer_interrupts": timers,
+        "ticks_per_timer_interrupt": ticks / timers if timers else None,
         "derived": rows.filter(shown="derived").unique(["ts", "cpu"]).height,
         "late_ns": {
             "median": waits.median(), "longest": waits.max(),

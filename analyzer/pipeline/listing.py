@@ -9,7 +9,12 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.errors import MissingEvents, UsageError
-from analyzer.pipeline.conflicts import conflict_rows, load_episodes, summary_of
+from analyzer.pipeline.conflicts import (
+    conflict_rows,
+    load_episodes,
+    summary_of,
+    timer_interrupts_met,
+)
 from analyzer.pipeline.replays import Design, replay_all
 from analyzer.replay import Part
 from analyzer.store import Store
@@ -58,15 +63,19 @@ def conflicts_of(
     outcomes, _ = replay_all(store, designs, Part())
     lists: list[dict[str, Any]] = []
     for design in designs:
-        rows = conflict_rows(design, outcomes[design], episodes, vendor, Part())
+        outcome = outcomes[design]
+        rows, fewest = (
+            conflict_rows(design, outcome, episodes, vendor, Part(), bound) for bound in (1, 0)
+        )
         if context is not None:
-            rows = rows.filter(context=context)
+            rows, fewest = rows.filter(context=context), fewest.filter(context=context)
+        timers = timer_interrupts_met(store, outcome)
         chosen = rows if limit is None else rows.head(limit)
         lists.append(
             {
                 "placement": design.placement.name,
                 "options": design.options,
-                "summary": summary_of(rows, episodes),
+                "summary": summary_of(rows, fewest, episodes, timers),
                 "rows_of_all": len(rows),
                 "rows": chosen.to_dicts(),
             }

@@ -51,12 +51,12 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one design's replays gave: counts by bound (fewest, most), and of the wider bound the
-    owner slices (replay.kernel.S_* columns) and the episodes that met a guest's state (E_*)."""
+    """What one design's replays gave, by bound (fewest, most; the same where they are one): counts,
+    owner slices (replay.kernel.S_* columns), and episodes that met a guest's state (E_*)."""
 
     counts: tuple[Counts, Counts]
-    slices: Array
-    meetings: Array
+    slices: tuple[Array, Array]
+    meetings: tuple[Array, Array]
 
 
 def choose_designs(
@@ -101,7 +101,9 @@ def replay_all(
         ]
         for d in designs
     }
-    found: dict[Any, list[tuple[Array, Array]]] = {key: [] for key in runs}
+    found: dict[Any, list[list[tuple[Array, Array]]]] = {
+        key: [[] for _ in bounds] for key, bounds in runs.items()
+    }
     edges = EdgeCounts()
     for batch in store.batches("point", COLUMNS, POINTS):
         columns = []
@@ -110,19 +112,22 @@ def replay_all(
             filled = column.fill_null(-1) if name == "vcpu" else column
             columns.append(filled.to_numpy(zero_copy_only=False).astype(np.int64))
         for key, bounds in runs.items():
-            for run in bounds:
+            for run, pieces in zip(bounds, found[key], strict=True):
                 run.feed(*columns)
-                rows = run.found()
-            found[key].append(rows)
+                pieces.append(run.found())
         mine = part.holds(*columns[:3])
         edges.add(kind=columns[3][mine], detail=columns[4][mine])
     outcomes = {}
     for design in designs:
         key = (design.placement.name, design.hook)
         # Where one bound was run, it is both.
-        counts = (runs[key][0].counts(), runs[key][-1].counts())
-        slices, meetings = (np.concatenate([pair[n] for pair in found[key]]) for n in (0, 1))
-        outcomes[design] = Outcome(counts, slices, meetings)
+        bounds, pieces = runs[key], found[key]
+        whole = [tuple(np.concatenate([pair[n] for pair in p]) for n in (0, 1)) for p in pieces]
+        outcomes[design] = Outcome(
+            (bounds[0].counts(), bounds[-1].counts()),
+            (whole[0][0], whole[-1][0]),
+            (whole[0][1], whole[-1][1]),
+        )
     return outcomes, edges
 
 

@@ -70,7 +70,7 @@ def result_rows(
     placement, pair = design.placement, outcome.counts
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
     rows["conflict"].append(_labelled(met, label))
-    rows["owner_slice"].append(_labelled(_slices(outcome.slices), label))
+    rows["owner_slice"].append(_labelled(_slices(outcome.slices[1]), label))
     hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
 
     def counted(per: list[np.ndarray[Any, Any]]) -> dict[str, Any]:

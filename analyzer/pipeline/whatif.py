@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
 from analyzer.errors import MissingEvents
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
-from analyzer.pipeline.conflicts import Episodes, conflict_rows, load_episodes, summary_of
+from analyzer.pipeline.conflicts import (
+    Episodes,
+    conflict_rows,
+    load_episodes,
+    summary_of,
+    timer_interrupts_met,
+)
 from analyzer.pipeline.exposure import feasible_of, leak_of, unseen_of
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import overhead_of
@@ -51,7 +55,10 @@ def whatif(
         outcome = outcomes[design]
         answer = _answer(store, design, outcome.counts, recording, part_ns, cost)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
-        _expose(answer, design, met, outcome, shown)
+        low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
+        timers = timer_interrupts_met(store, outcome)
+        answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
+        _expose(answer, design, outcome, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
         result_rows(store, design, outcome, met, answer, rows, part)
@@ -83,10 +90,7 @@ class _Shown:
     feasible: tuple[str, str]
 
 
-def _expose(
-    answer: dict[str, Any], design: Design, met: pl.DataFrame, outcome: Outcome, shown: _Shown
-) -> None:
-    answer["conflicts"] = summary_of(met, shown.episodes)
+def _expose(answer: dict[str, Any], design: Design, outcome: Outcome, shown: _Shown) -> None:
     user = [int(c.vcpus[:, q.N_USER].sum()) for c in outcome.counts]
     answer["leak_ns"] = leak_of(min(user), max(user))
     answer["unseen"] = shown.unseen
