@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.pipeline.judged import judge_attribution
 from analyzer.store import Store
 
 __all__ = ["info_of"]
@@ -54,6 +55,7 @@ def info_of(store: Store) -> dict[str, Any]:
         "examples": manifest["examples"],
         "damage": manifest["damage"],
         "marks": manifest["marks"],
+        "attribution_truth": judge_attribution(store),
         "answers": _answers(manifest, {row["name"] for row in counts if row["count"]}),
     }
 
