@@ -206,7 +206,10 @@ def flush(  # type: ignore[no-untyped-def]
             burst[B_CONTEXT] = C_OTHER
         burst[B_LOADED] = loaded
         who = _who(burst, access, first, end, level, mediated, is_vcpu)
-        cut = burst[B_CUT] & 1 and first == 0 and token[0] & OFF == 0
+        # Behind a window's begin or a loss, what does not begin with perf's write of 0 is cut; on a
+        # vCPU's thread so may be what does: perf's half of a put whose KVM's half is gone.
+        whole = token[0] & OFF and not (mediated and is_vcpu)
+        cut = burst[B_CUT] & 1 and first == 0 and not whole
         if level == TASK and (cut or (burst[B_CUT] & 2 and end == size)):
             who = NOT_KNOWN
         number, context = -1, 0
