@@ -7,7 +7,7 @@ it is. `History.raw` is the trace.dat file of all that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -103,7 +103,7 @@ class History:
     ts: int = 1_000_000
     cpu: int = 0
     tid: int = 7
-    who: tuple[str, str | None] = ("host_perf", None)
+    who: tuple[str | None, str | None] = ("host_perf", None)
     flags: int = OFF
     # What happens before the access with this number, counted from the begin of `interrupted`.
     before: dict[int, Callable[[], None]] = field(default_factory=dict)
@@ -139,17 +139,17 @@ class History:
 
     @contextmanager
     def acting(
-        self, actor: str, context: str | None = None, flags: int | None = None
-    ) -> Iterable[None]:  # type: ignore[misc]
+        self, actor: str | None, context: str | None = None, flags: int | None = None
+    ) -> Iterator[None]:
         before = self.who, self.flags
         self.who, self.flags = (actor, context), self.flags if flags is None else flags
         yield
         self.who, self.flags = before
 
-    def beside(self, register: int, value: int = 0) -> None:
-        """A write of a register that is none of the core PMU's."""
-        with self.acting(None):  # type: ignore[arg-type]
-            self.emit("write_msr", register, value)
+    def beside(self, name: str, register: int, value: int = 0) -> None:
+        """An access of a register that is none of the core PMU's."""
+        with self.acting(None):
+            self.emit(name, register, value)
 
     # Registers, by who uses them.
 
@@ -259,6 +259,30 @@ class History:
             if into:
                 self.perf_in(into)
 
+    # A perf-backed vPMU: events of perf's that count a guest and carry GuestOnly on AMD.
+
+    def event(self, n: int, guest: bool, start: bool) -> None:
+        """Counter n is started or stopped for a guest's event or a host's."""
+        only = (GUEST_ONLY if guest else HOST_ONLY) if self.amd else 0
+        config = 0x76 | INT | only | (EN if start else 0)
+        by_guest = ("vpmu_sched", None) if guest and self.who[0] == "host_perf" else self.who
+        with self.acting(*by_guest):
+            if start:
+                self.write(self.counter(n), PERIOD)
+                self.write(self.selector(n), config)
+            else:
+                self.write(self.selector(n), config)
+                self.rdpmc(n, PERIOD)
+
+    def events_moved(self, guests: tuple[int, ...], hosts: tuple[int, ...], start: bool) -> None:
+        """One pass of perf over the events of a thread, of which some are the guest's."""
+        alone = guests and not hosts and self.who[0] == "host_perf"
+        with self.acting(*(("vpmu_sched", None) if alone else self.who)):
+            self.write(self.control, 0)
+            for n in sorted({*guests, *hosts}):
+                self.event(n, n in guests, start)
+            self.write(self.control, self.mask)
+
     # KVM.
 
     def load(
@@ -270,7 +294,7 @@ class History:
     ) -> None:
         """One load. host: host events that perf takes off, None where it has nothing here;
         values: of the guest's counters, 0 where not given, which is what the hardware has too."""
-        self.beside_read(0x1D9)
+        self.beside("read_msr", 0x1D9)
         if host is not None:
             with self.acting("perf_load"):
                 self.perf_out(host, extra)
@@ -324,10 +348,6 @@ class History:
         if host is not None:
             with self.acting("perf_put"):
                 self.perf_in(host, extra)
-
-    def beside_read(self, register: int) -> None:
-        with self.acting(None):  # type: ignore[arg-type]
-            self.emit("read_msr", register, 0)
 
     def guest(self, vcpu: int = 0) -> None:
         """Guest mode, from entry to exit."""

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from analyzer.pipeline import IngestOptions, ingest
+from analyzer.pipeline.recorded import recognise
 from analyzer.store import Store
 from tests.swap_histories import History
 
@@ -130,7 +131,7 @@ def test_write_of_another_register_may_stand_anywhere_in_a_swap(tmp_path: Path) 
     history.loop(1, BUSY)
     size = history.done
     for place in range(size):
-        history.done, history.before = 0, {place: lambda: history.beside(0x83F, 0xF6)}
+        history.done, history.before = 0, {place: lambda: history.beside("write_msr", 0x83F, 0xF6)}
         history.loop(1, BUSY)
     assert attribute(tmp_path, history)[0] == history.truth()
 
@@ -199,3 +200,56 @@ def test_every_context_of_host_perf_between_swaps(tmp_path: Path, vendor: str) -
         if history.tid == 9:
             history.switch(7)
     assert attribute(tmp_path, history)[0] == history.truth()
+
+
+# Section 2: a perf-backed guest's events are the thread's own, and move with its other ones.
+def test_perf_backed_guests_events_are_told_from_the_hosts_by_their_only_bit(
+    tmp_path: Path,
+) -> None:
+    history = machine(AMD)
+    history.guest()
+    with history.acting("vpmu_emulation"):
+        history.events_moved((0, 1), (), True)
+        history.events_moved((0, 1), (2,), True)
+    for guests, hosts in (((0, 1), ()), ((), (2,)), ((0, 1), (2, 3)), ((3,), (0,))):
+        history.guest()
+        history.emit("sched_switch", 7, 1, 9)
+        with history.acting("host_perf", "context_switch"):
+            history.events_moved(guests, hosts, False)
+        history.tid = 9
+        history.emit("sched_switch", 9, 1, 7)
+        history.tid = 7
+        with history.acting("host_perf", "context_switch"):
+            history.events_moved(guests, hosts, True)
+    history.tick()
+    found, store = attribute(tmp_path, history)
+    assert found == history.truth()
+    episodes = pl.from_arrow(store.read("host_episode"))
+    assert isinstance(episodes, pl.DataFrame)
+    # Two switches of three sort of threads that have events of the host's, and the tick.
+    assert episodes["accesses"].to_list() == [4, 4, 6, 6, 4, 4, 7]
+    assert episodes["counters"].to_list() == [0b100, 0b100, 0b1100, 0b1100, 1, 1, 1]
+
+
+# Intel's selectors have no such bit: what moves at a switch counts as the host's.
+def test_perf_backed_emulation_on_intel_is_the_vcpu_threads_own_work(tmp_path: Path) -> None:
+    history = machine(INTEL)
+    for _ in range(3):
+        history.guest()
+        with history.acting("vpmu_emulation"):
+            history.events_moved((0,), (), True)
+        history.tick()
+    assert attribute(tmp_path, history)[0] == history.truth()
+
+
+@pytest.mark.parametrize("vendor", [AMD, INTEL])
+def test_swap_around_every_entry_is_recognised_as_exit(tmp_path: Path, vendor: str) -> None:
+    history = machine(vendor)
+    for _ in range(20):
+        history.loop(1, BUSY)
+        history.loop(1, BUSY)
+        history.tick(False)
+    _, store = attribute(tmp_path, history)
+    found, evidence = recognise(store)
+    assert evidence is not None
+    assert found == "exit" or "exit" in evidence["cannot_be_told_from"]

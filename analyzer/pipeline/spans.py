@@ -13,6 +13,7 @@ Array = np.ndarray[Any, Any]
 # Numbers of functions are from 0 on; these stand for any other, and for one that is only ever
 # called within those that have a number.
 OTHER, INNER = -1, -2
+NEVER = -(2**62)
 
 
 class Order:
@@ -63,19 +64,22 @@ def by_spans(order: Order) -> Array:
     at = np.lexsort((order.ts, order.stack, order.part))
     begin = _begins(order.part[at], order.stack[at])
     place = np.arange(at.size)
-    which, entered = np.full(at.size, OTHER, np.int64), np.full(at.size, -2, np.int64)
+    which, entered = np.full(at.size, OTHER, np.int64), np.full(at.size, NEVER, np.int64)
     number, delta = order.number[at], order.delta[at]
     for candidate in np.unique(number[number >= 0]).tolist():
         mine = number == candidate
         moved = np.where(mine, delta, 0)
         depth = np.cumsum(moved)
         depth -= depth[begin] - moved[begin]
-        # A return without its entry belongs to a function that was open at the begin.
-        lowest = np.zeros(at.size, np.int64)
+        # A return without its entry belongs to a function that was open at the begin; of several
+        # such, the one that returns first was entered last.
+        lowest, back = np.zeros(at.size, np.int64), np.full(at.size, at.size)
         np.minimum.at(lowest, begin, depth)
+        unmatched = mine & (delta < 0) & (depth == -1)
+        np.minimum.at(back, begin[unmatched], place[unmatched])
         is_open = depth > lowest[begin]
         last = np.maximum.accumulate(np.where(mine & (delta > 0), place, -1))
-        last = np.where(last >= begin, last, -1)
+        last = np.where(last >= begin, last, -1 - back[begin])
         inner = is_open & (last > entered)
         which[inner], entered[inner] = candidate, last[inner]
     found = np.empty(at.size, np.int64)
@@ -108,11 +112,12 @@ def by_probes(order: Order, proofs: pl.DataFrame, continued: int | None) -> Arra
     which = np.where(known, number[stop], OTHER)
     if continued is not None:
         next_call = np.minimum.accumulate(np.where(is_call, place, at.size)[::-1])[::-1]
-        next_stop = np.minimum.accumulate(np.where(is_stop, place, at.size)[::-1])[::-1]
+        bounds = is_stop | (begin == place)
+        next_stop = np.minimum.accumulate(np.where(bounds, place, at.size)[::-1])[::-1]
         last_call = np.maximum.accumulate(np.where(is_call, place, -1))
         # Its caller does nothing before it, so the caller's probe stands directly before its own.
         caller = np.where(last > begin, number[np.maximum(last - 1, 0)], OTHER)
-        outside = (which == continued) & (next_call > next_stop)
+        outside = (which == continued) & (next_call >= next_stop)
         which = np.where(outside, np.where(last_call < last, caller, OTHER), which)
     found = np.empty(at.size, np.int64)
     found[at] = which
