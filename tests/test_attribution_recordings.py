@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analyzer.pipeline import IngestOptions, ingest, whatif
+from analyzer.cli.render import print_info
+from analyzer.pipeline import IngestOptions, info_of, ingest, whatif
 from analyzer.pipeline.judged import judge_attribution
 from analyzer.store import Store
 
@@ -143,6 +144,18 @@ def test_functions_of_the_recording_agree_with_attribution(
         TRACED: 11, "k73v-hostperf-untold": 2, "k73s-hostperf-untold": 2,
     }.get(name, 0)  # fmt: skip
     assert truth["unknown"] == (11 if name == TRACED else 0)
+
+
+def test_info_prints_the_scores_and_the_rows_that_differ(
+    stores: dict[str, Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = info_of(stores[TRACED])
+    assert answer["attribution_truth"] == judge_attribution(stores[TRACED])
+    print_info("x.vpmu", answer)
+    printed = capsys.readouterr().out
+    assert "perf_put         │     3059 │  3048 │  3048 │    1.0000 │ 0.9964" in printed
+    assert "functions name 23932 of 23934 accesses; 11 differ, of which 11 left unknown" in printed
+    assert "unknown; perf_put_guest_context says perf_put" in printed
 
 
 # A judge that cannot find a mistake proves nothing: give it one of each kind.
