@@ -164,6 +164,33 @@ def _overflowed(access, found, w):  # type: ignore[no-untyped-def]
 
 
 @numba.njit
+def _events_of(access, first, end):  # type: ignore[no-untyped-def]
+    # How many selectors are written for a guest's event, and how many for others.
+    guests, hosts = 0, 0
+    for n in range(first, end):
+        if access[n, A_TOKEN] & SELECTOR_WRITE:
+            theirs = access[n, A_BITS] & GUEST_ONLY != 0
+            guests += theirs
+            hosts += not theirs
+    return guests, hosts
+
+
+@numba.njit
+def _is_guests(access, n, first, end):  # type: ignore[no-untyped-def]
+    # Whether access n is for a guest's event, by its counter's selector: perf starts an event with
+    # counter, then selector, and stops one with selector, then counter.
+    if access[n, A_TOKEN] & (COUNTER | SELECTOR) == 0:
+        return False
+    forward = access[n, A_TOKEN] & COUNTER != 0 and access[n, A_BITS] & WRITES != 0
+    step, here = 1 if forward else -1, n
+    while first <= here < end:
+        if access[here, A_TOKEN] & SELECTOR_WRITE and access[here, A_INDEX] == access[n, A_INDEX]:
+            return access[here, A_BITS] & GUEST_ONLY != 0
+        here += step
+    return False
+
+
+@numba.njit
 def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[no-untyped-def]
     # The actor of accesses that belong to no swap.
     context = burst[B_CONTEXT]
@@ -176,10 +203,8 @@ def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[n
     if level != TASK or not is_vcpu:
         return HOST
     if context == C_OUT or context == C_IN:
-        guests = False
-        for n in range(first, end):
-            guests |= access[n, A_BITS] & GUEST_ONLY != 0
-        return BY_SCHED if guests and not mediated else HOST
+        guests, hosts = _events_of(access, first, end)
+        return BY_SCHED if guests and not hosts and not mediated else HOST
     # In task context a vCPU's thread makes no call of perf's; KVM acts for its guest. Where the
     # guest's state is put, a mediated KVM touches nothing here.
     return EMULATION if not mediated or burst[B_LOADED] else HOST
@@ -235,20 +260,30 @@ def flush(  # type: ignore[no-untyped-def]
             burst[B_CONTEXT] = C_OTHER
         burst[B_LOADED] = loaded
         who = _who(burst, access, first, end, level, mediated, is_vcpu)
-        cut = burst[B_CUT] & 1 and first == 0 and token[0] & OFF == 0
+        # Behind a window's begin or a loss, what does not begin with perf's write of 0 is cut; on a
+        # vCPU's thread so may be what does: perf's half of a put whose KVM's half is gone.
+        whole = token[0] & OFF and not (mediated and is_vcpu)
+        cut = burst[B_CUT] & 1 and first == 0 and not whole
         if level == TASK and (cut or (burst[B_CUT] & 2 and end == size)):
             who = NOT_KNOWN
-        number, context = -1, 0
+        number, context, mixed = -1, 0, False
         if who == HOST:
+            # A perf-backed guest's events are moved in the same pass as the thread's other ones.
+            if level == TASK and is_vcpu and not mediated:
+                mixed = _events_of(access, first, end)[0] > 0
             number = count[N_EPISODES]
             count[N_EPISODES] += 1
             context = _episode(
-                number, episodes[filled[1]], access, burst, first, end, level, loaded, cpu
+                number, episodes[filled[1]], access, burst, first, end, level, loaded, cpu, mixed
             )
             filled[1] += 1
+        begins = EPISODE_BEGINS if number >= 0 else 0
         for n in range(first, end):
-            bits = who | context << 4 | (EPISODE_BEGINS if number >= 0 and n == first else 0)
-            _mark(at, access[n, A_EVENT], bits, number, marks, episodes_of, patches, filled)
+            if mixed and _is_guests(access, n, first, end):
+                bits, mine = BY_SCHED, -1
+            else:
+                bits, mine, begins = who | context << 4 | begins, number, 0
+            _mark(at, access[n, A_EVENT], bits, mine, marks, episodes_of, patches, filled)
         first = end
     _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled)
     burst[B_SIZE] = 0
@@ -263,6 +298,8 @@ def _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled
         if actor[n] != 0 and actor[n] != p.PERF_PUT:
             continue
         bit = 1 << min(access[n, A_INDEX], 31)
+        if bits & GUEST_ONLY:
+            continue  # a perf-backed guest's
         if token & SELECTOR and token & READS == 0:
             x[X_HOST] = x[X_HOST] | bit if bits & ENABLES else x[X_HOST] & ~bit
             on = bits & ENABLES and bits & KERNEL
@@ -282,10 +319,16 @@ def _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled
 
 
 @numba.njit
-def _episode(number, row, access, burst, first, end, level, loaded, cpu):  # type: ignore[no-untyped-def]
-    # Fills one row of an episode and returns its context.
-    tokens, counters, only_counters = 0, 0, True
+def _episode(  # type: ignore[no-untyped-def]
+    number, row, access, burst, first, end, level, loaded, cpu, mixed
+):
+    # Fills one row of an episode and returns its context. In a mixed one, what is a guest's is not
+    # its own.
+    tokens, counters, only_counters, size = 0, 0, True, 0
     for n in range(first, end):
+        if mixed and _is_guests(access, n, first, end):
+            continue
+        size += 1
         token, index = access[n, A_TOKEN], access[n, A_INDEX]
         tokens |= token
         only_counters &= token & COUNTER_READS != 0
@@ -298,6 +341,6 @@ def _episode(number, row, access, burst, first, end, level, loaded, cpu):  # typ
         context = C_RDPMC
     row[E_NUMBER], row[E_TS], row[E_END] = number, access[first, A_TS], access[end - 1, A_TS]
     row[E_CPU], row[E_TID], row[E_CONTEXT] = cpu, burst[B_TID], context
-    row[E_ACCESSES], row[E_TOKENS], row[E_COUNTERS] = end - first, tokens, counters
+    row[E_ACCESSES], row[E_TOKENS], row[E_COUNTERS] = size, tokens, counters
     row[E_LOADED], row[E_VCPU] = loaded, burst[B_VCPU]
     return context
