@@ -170,6 +170,27 @@ PMU_ATTRIBUTION = Table(
         Column("episode", "int64", "number in host_episode", "derived", None, True),
     ),
 )
+FUNCTION_ATTRIBUTION = Table(
+    "function_attribution",
+    "timeline",
+    "whose call it is, where probes stand for register accesses: row n belongs to row n of "
+    "function_span; no rows at all where none of them does",
+    (
+        Column("ts", "int64", "time of the call", "function_span", "ns"),
+        CPU,
+        Column(
+            "function",
+            "enum",
+            "the function in arch.arm64.probes; null: none of those",
+            "function_span",
+            None,
+            True,
+        ),
+        Column("actor", "enum", "null: touches no PMU register", "derived", None, True),
+        Column("context", "enum", "of host perf's calls", "derived", None, True),
+        Column("episode", "int64", "number in host_episode", "derived", None, True),
+    ),
+)
 HOST_EPISODE = Table(
     "host_episode",
     "timeline",
@@ -180,12 +201,36 @@ HOST_EPISODE = Table(
         END,
         CPU,
         Column("tid", "int32", "thread that was current", "common_pid"),
-        Column("context", "enum", "in which context perf acted", "derived"),
+        Column(
+            "context",
+            "enum",
+            "in which context perf acted; nmi: the PMU's own interrupt (PMI), an NMI on x86 and an "
+            "interrupt like others on arm64",
+            "derived",
+        ),
         Column("edge", "enum", "out or in: side of a context switch", "derived", None, True),
         Column("evidence", "enum", "observed or inferred", "derived"),
-        Column("accesses", "int32", "how many", "pmu_access", "accesses"),
-        Column("operations", "int64", "set of arch.x86.swaps.Token of them", "derived"),
-        Column("counters", "int64", "set of counters touched, fixed ones from bit 32", "derived"),
+        Column(
+            "accesses",
+            "int32",
+            "how many; on arm64 calls of the driver's functions",
+            "pmu_access, function_span",
+            "accesses",
+        ),
+        Column(
+            "operations",
+            "int64",
+            "set of arch.x86.swaps.Token of them; what arm64's functions do: arch.arm64.probes",
+            "derived",
+        ),
+        Column(
+            "counters",
+            "int64",
+            "set of counters touched, fixed ones from bit 32; null: probes don't tell",
+            "derived",
+            None,
+            True,
+        ),
         Column("vcpu", "int32", "vCPU whose thread was current", "derived", None, True),
         Column("guest_state_on", "bool", "a guest's state was on the CPU, as recorded", "derived"),
     ),
@@ -263,6 +308,7 @@ TIMELINE = (
     RECORDED_SWAP,
     TRUTH_DIFFERENCE,
     PMU_ATTRIBUTION,
+    FUNCTION_ATTRIBUTION,
     HOST_EPISODE,
     OWNER_SLICE,
     POINT,

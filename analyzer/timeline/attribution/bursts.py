@@ -46,6 +46,8 @@ SWAP_ROW = 15
     E_VCPU,
 ) = range(11)  # fmt: skip
 EPISODE_ROW = 11
+# E_COUNTERS where calls, not registers, were recorded.
+NO_COUNTERS = -1
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
 EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 EXIT_READ, EMULATION, BY_SCHED = (
