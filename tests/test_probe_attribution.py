@@ -177,6 +177,19 @@ def test_every_probed_call_gets_its_actor_and_context(written: Any, tmp_path: Pa
     assert numbers == [e["episode"] for e in episodes]
 
 
+@pytest.mark.parametrize("written", [perfetto_history, tracedat_history])
+def test_filters_set_by_kvm_are_rows_of_their_own(written: Any, tmp_path: Path) -> None:
+    store = stored(written(tmp_path), tmp_path)
+    swaps = store.read("recorded_swap").to_pylist()
+    assert [(s["kind"], s["cpu"], s["vcpu"], s["kvm_reads"]) for s in swaps] == [
+        ("load", 0, 0, None), ("put", 0, 0, None),
+    ]  # fmt: skip
+    # A load is done with its second call, a put begins with its first.
+    times = dict(zip((s["kind"] for s in swaps), swaps, strict=True))
+    assert times["load"]["switched_ts"] == times["load"]["end"]
+    assert times["put"]["ts"] < times["put"]["switched_ts"] < times["put"]["end"]
+
+
 def test_probes_at_a_return_are_no_second_call(tmp_path: Path) -> None:
     names = ("armv8pmu_read_counter", "armv8pmu_write_counter")
     path = tmp_path / "x.pftrace"

@@ -134,7 +134,7 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
     _breakdown(console, answer)
     for note in answer["notes"]:
         console.print(Text(note))
-    _truth(console, answer["truth"])
+    _truth(console, answer["truth"], answer["recorded"]["what"])
     console.print(Text("rests on:"))
     for item in answer["assumptions"]:
         console.print(Text(f"  {item['id']}: {item['text']}"))
@@ -163,15 +163,22 @@ def _breakdown(console: Console, answer: dict[str, Any]) -> None:
     console.print()
 
 
-def _truth(console: Console, truth: dict[str, Any] | None) -> None:
+def _truth(console: Console, truth: dict[str, Any] | None, what: str | None) -> None:
     if truth is None:
         console.print(Text("the kernel's own swaps: not recorded"))
         return
+    filters = what == "el0_filters"
+    subject = (
+        "the kernel's own filters of EL0 (no swap of registers)"
+        if filters
+        else ("the kernel's own swaps")
+    )
     predicted = _range(truth["predicted_loads_low"], truth["predicted_loads_high"])
     console.print(
         Text(
-            f"the kernel's own swaps: {truth['recorded_loads']} loads, {truth['recorded_puts']} "
-            f"puts recorded; loop predicted without looking at registers: {predicted} loads; "
+            f"{subject}: {truth['recorded_loads']} loads, {truth['recorded_puts']} "
+            f"puts recorded; {truth['boundary']} predicted without looking at registers: "
+            f"{predicted} loads; "
             f"{truth['differences']} differences"
         )
     )

@@ -103,7 +103,8 @@ RESIDENCY = Table(
 RECORDED_SWAP = Table(
     "recorded_swap",
     "timeline",
-    "the kernel's own swaps, KVM's half and perf's, where register accesses show them",
+    "the kernel's own swaps, KVM's half and perf's, where register accesses show them; on arm64, "
+    "where probes show it, KVM setting the filters of EL0, by which no register changes hands",
     (
         Column("ts", "int64", "first access", "pmu_access", "ns"),
         Column("end", "int64", "last access", "pmu_access", "ns"),
@@ -116,7 +117,12 @@ RECORDED_SWAP = Table(
         ),
         CPU,
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
-        Column("kind", "enum", "load or put", "derived"),
+        Column(
+            "kind",
+            "enum",
+            "load, put, or again: arm64's filters set once more between the two",
+            "derived",
+        ),
         Column(
             "perf",
             "enum",
@@ -126,22 +132,37 @@ RECORDED_SWAP = Table(
             None,
             True,
         ),
-        Column("kvm_reads", "int32", "KVM's half: reads, RDPMC too", "pmu_access", "accesses"),
-        Column("kvm_writes", "int32", "KVM's half: writes", "pmu_access", "accesses"),
-        Column("perf_reads", "int32", "perf's half: reads", "pmu_access", "accesses"),
-        Column("perf_writes", "int32", "perf's half: writes", "pmu_access", "accesses"),
+        Column(
+            "kvm_reads",
+            "int32",
+            "KVM's half: reads, RDPMC too; null: only calls are known",
+            "pmu_access",
+            "accesses",
+            True,
+        ),
+        Column("kvm_writes", "int32", "KVM's half: writes", "pmu_access", "accesses", True),
+        Column("perf_reads", "int32", "perf's half: reads", "pmu_access", "accesses", True),
+        Column("perf_writes", "int32", "perf's half: writes", "pmu_access", "accesses", True),
         Column(
             "redundant_writes",
             "int32",
             "of KVM's writes, those of the value last seen in that register",
             "pmu_access",
             "accesses",
+            True,
         ),
-        Column("counters", "int32", "general counters walked", "pmu_access", "counters"),
+        Column("counters", "int32", "general counters walked", "pmu_access", "counters", True),
         Column(
-            "guest_pmu_on", "bool", "the load enables a counter; null: a put", "derived", None, True
+            "guest_pmu_on",
+            "bool",
+            "the load enables a counter; null: a put or not known",
+            "derived",
+            None,
+            True,
         ),
-        Column("grammar", "enum", "rule that found it: analyzer.arch.x86.swaps", "derived"),
+        Column(
+            "grammar", "enum", "rule that found it: arch.x86.swaps, arch.arm64.probes", "derived"
+        ),
     ),
     sort="end",
 )

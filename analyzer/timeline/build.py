@@ -80,8 +80,10 @@ class Timeline:
             handlers = Handlers(facts.event_names, facts.symbols)
             for swaps, episodes in attribution.run(handlers):
                 yield from found_rows(swaps, episodes, attribution.grammars)
-            rules[f.R_RECORDED] = attribution.mediated
+            rules[f.R_RECORDED] = f.FILTERS if attribution.filters else attribution.mediated
             self.result.marks["swaps_recorded"] = attribution.mediated
+            self.result.marks["calls_recorded"] = isinstance(attribution, ProbeAttribution)
+            self.result.marks["filters_recorded"] = attribution.filters
             self.result.marks["handlers_named"] = handlers.named
             self.result.marks["unshown_grammars"] = attribution.unshown
         yield from self._advance(codes, rules, vcpus, slot, wait, facts, attribution)

@@ -16,7 +16,7 @@ from enum import IntEnum
 # The words for what an access does are one set for all families: table host_episode holds them.
 from analyzer.arch.x86.swaps import Token
 
-__all__ = ["CALLED", "PROBES", "Meaning", "Probe"]
+__all__ = ["CALLED", "FILTER_GRAMMARS", "PROBES", "Meaning", "Probe"]
 
 
 class Meaning(IntEnum):
@@ -34,6 +34,7 @@ class Meaning(IntEnum):
     HOST_FILTER = 9  # as the host wants them
     FILTER = 10  # one of the two calls by which it sets them
     KVM_PATH = 11  # the thread goes on in KVM: whatever was before is over
+    VCPU_LOAD = 12  # the same, and the filters are still the host's
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ _DECLARED = (
     # The vCPU's own way through KVM; a switch is over when it gets there.
     Probe("kvm_sched_in", meaning=_PATH),
     Probe("kvm_sched_out", meaning=_PATH),
-    Probe("kvm_arch_vcpu_load", meaning=_PATH),
+    Probe("kvm_arch_vcpu_load", meaning=Meaning.VCPU_LOAD),
     Probe("kvm_arch_vcpu_put", meaning=_PATH),
     Probe("kvm_arch_vcpu_ioctl_run", meaning=_PATH),
     Probe("handle_exit", meaning=_PATH),
@@ -110,3 +111,8 @@ PROBES: dict[str, Probe] = {probe.function: probe for probe in _DECLARED}
 CALLED = (
     Token.SELECTOR_ZERO, Token.COUNTER_READ, Token.COUNTER_WRITE, Token.SELECTOR_WRITE,
 )  # fmt: skip
+
+# VHE sets EL0's filters at vcpu load and back at put, and once more in between where the driver
+# has programmed an event meanwhile (kvm_vcpu_pmu_resync_el0) or the guest did by a trapped access
+# (access_pmu_evtyper, access_pmcnten, access_pmcr). Kinds of recorded_swap, in their order.
+FILTER_GRAMMARS = ("arm64_el0_filter_load", "arm64_el0_filter_put", "arm64_el0_filter_again")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer.arch import Family
-from analyzer.arch.arm64.probes import Meaning, Probe
+from analyzer.arch.arm64.probes import FILTER_GRAMMARS, Meaning, Probe
 from analyzer.readers.recording import RecordingFacts
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -75,12 +75,14 @@ def probes_of(facts: RecordingFacts, family: Family | None) -> Probes:
 
 
 class ProbeAttribution(Attribution):
-    """Marks every call of a probed function that touches the PMU; no swap is looked for."""
+    """Marks every call of a probed function that touches the PMU, and finds host episodes; what
+    it calls swaps are KVM's settings of EL0's filters."""
 
     def __init__(
         self, spool: Spool, codes: KindCodes, slot: Array, probes: Probes, facts: RecordingFacts
     ) -> None:
         super().__init__(spool, codes, None, slot)
+        self.grammars.names, self.grammars.registers = list(FILTER_GRAMMARS), False
         tables = {name: table for name, (_, table) in facts.event_counts.items()}
         self._is_span = np.array([tables.get(n) == "function_span" for n in facts.event_names])
         self._names = sorted({probe.function for probe in probes.of_kind.values()})
@@ -119,7 +121,7 @@ class ProbeAttribution(Attribution):
         return hits
 
     def run(self, handlers: Handlers) -> Iterator[tuple[Array, Array]]:
-        """Yield (no) rows of swaps and rows of episodes in order of their end, as run.py does."""
+        """Yield rows of swaps and of episodes in order of their end, as run.py does."""
         yield from self._pass(handlers)
 
     def _pass(self, handlers: Handlers) -> Iterator[tuple[Array, Array]]:
@@ -139,16 +141,18 @@ class ProbeAttribution(Attribution):
             classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)
             marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
             out = self._outputs(size + cpus * b.LEVELS * b.ROOM)
-            patches, _, episode_rows, filled = out
+            patches, swap_rows, episode_rows, filled = out
             p.attribute_probes(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
                 chunk.second, classes, self._meaning[kind], self._token[kind], self.slot,
                 self._vpmu, self._overflows, self._edges, handlers.timers_recorded, state, own,
-                accesses, burst, self.count, marks, episodes_of, patches, episode_rows, filled,
+                accesses, burst, self.count, marks, episodes_of, patches, swap_rows, episode_rows,
+                filled,
             )  # fmt: skip
             self._keep(at, marks, episodes_of)
             self._settle(out, swaps, episodes)
             at += size
+            self.filters |= any(len(rows) for rows in swaps.rows)
             yield self._found(swaps, episodes, self._open_since(accesses, burst))
         out = self._outputs(cpus * b.LEVELS * b.ROOM)
         patches, _, episode_rows, filled = out
@@ -158,6 +162,15 @@ class ProbeAttribution(Attribution):
         )  # fmt: skip
         self._settle(out, swaps, episodes)
         yield self._found(swaps, episodes, FOREVER)
+
+    def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
+        # Three calls at least set the filters once.
+        patches, _, episodes, filled = super()._outputs(room)
+        return patches, np.empty((room // 3 + 1, b.SWAP_ROW), np.int64), episodes, filled
+
+    def _found(self, swaps: Waiting, episodes: Waiting, before: int) -> tuple[Array, Array]:
+        # No filter puts a guest's state on the CPU: guest_state_on stays false.
+        return swaps.take(before), episodes.take(before)
 
     def rows(
         self, chunk: Chunk, marks: Array, episodes: Array

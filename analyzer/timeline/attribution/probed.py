@@ -26,15 +26,19 @@ TICK, PMI, REMOTE = int(Meaning.TICK), int(Meaning.PMI), int(Meaning.REMOTE)
 SWITCH_OUT, SWITCH_IN = int(Meaning.SWITCH_OUT), int(Meaning.SWITCH_IN)
 EMULATION, GUEST_OVERFLOW = int(Meaning.EMULATION), int(Meaning.GUEST_OVERFLOW)
 GUEST_FILTER, HOST_FILTER = int(Meaning.GUEST_FILTER), int(Meaning.HOST_FILTER)
-FILTER, KVM_PATH, NOTHING = int(Meaning.FILTER), int(Meaning.KVM_PATH), int(Meaning.NOTHING)
+FILTER, VCPU_LOAD, NOTHING = int(Meaning.FILTER), int(Meaning.VCPU_LOAD), int(Meaning.NOTHING)
 NO_PROBE = 255
 KVM_LOAD, KVM_PUT = int(Actor.KVM_LOAD), int(Actor.KVM_PUT)
 # Whether a thread's vCPU has a PMU.
 NO_VPMU, HAS_VPMU, NOT_TOLD = 0, 1, 2
-# State of a CPU beside that of contexts.py: who sets the filters, and which calls the guest's
-# overflow handler may still make (tokens).
-Q_FILTER, Q_GUEST = range(2)
-STATE_COLUMNS = 2
+# State of a CPU beside that of contexts.py: who sets the filters, since when, when by its first
+# call, by how many calls so far; whose the filters are; and which calls the guest's overflow
+# handler may still make (tokens).
+Q_FILTER, Q_TS, Q_FIRST, Q_CALLS, Q_WHOSE, Q_GUEST = range(6)
+STATE_COLUMNS = 6
+HOSTS, GUESTS, NOBODY_KNOWS = 0, 1, 2
+# Kinds of arch.arm64.probes.FILTER_GRAMMARS.
+LOAD, PUT, AGAIN = range(3)
 READ, WRITE = int(CALLED[1]), int(CALLED[2])
 HANDLERS_CALLS = int(CALLED[0] | CALLED[1] | CALLED[2] | CALLED[3])
 
@@ -140,14 +144,14 @@ def _level(cpu, flags, meaning):  # type: ignore[no-untyped-def]
         cpu[x.X_NEST] = 1
         return b.HARD
     if level == b.HARD and (meaning == EMULATION or (SWITCH_OUT <= meaning <= SWITCH_IN)
-                            or GUEST_FILTER <= meaning <= KVM_PATH):  # fmt: skip
+                            or GUEST_FILTER <= meaning <= VCPU_LOAD):  # fmt: skip
         cpu[x.X_NEST], cpu[x.X_TIMER], cpu[x.X_SOURCE], cpu[x.X_FUNCTION] = 0, 0, 0, 0
         return b.TASK
     return level
 
 
 @numba.njit
-def _follow(cpu, state, level, meaning, tid):  # type: ignore[no-untyped-def]
+def _follow(cpu, state, level, meaning, tid, ts):  # type: ignore[no-untyped-def]
     # Brings a CPU's state behind a probe that is more than an access.
     if level == b.TASK:
         cpu[x.X_PREVIOUS], cpu[x.X_NEXT], cpu[x.X_FRESH] = x.NOBODY, x.NOBODY, 0
@@ -161,10 +165,36 @@ def _follow(cpu, state, level, meaning, tid):  # type: ignore[no-untyped-def]
         cpu[x.X_PREVIOUS] = tid
     elif meaning == SWITCH_IN:
         cpu[x.X_NEXT] = tid
-    elif meaning == GUEST_FILTER:
-        state[Q_FILTER] = KVM_LOAD
-    elif meaning == HOST_FILTER:
-        state[Q_FILTER] = KVM_PUT
+    elif meaning == GUEST_FILTER or meaning == HOST_FILTER:
+        state[Q_FILTER] = KVM_LOAD if meaning == GUEST_FILTER else KVM_PUT
+        state[Q_TS], state[Q_CALLS] = ts, 0
+    elif meaning == VCPU_LOAD:
+        state[Q_WHOSE] = HOSTS
+
+
+@numba.njit
+def _filter_call(state, row, ts, cpu, vcpu):  # type: ignore[no-untyped-def]
+    # One of the two calls that set the filters; returns marks, and whether `row` is filled.
+    if state[Q_FILTER] == 0:
+        return b.NOT_KNOWN, False
+    bits, load = state[Q_FILTER], state[Q_FILTER] == KVM_LOAD
+    state[Q_CALLS] += 1
+    if state[Q_CALLS] == 1:
+        state[Q_FIRST] = ts
+        if not load:
+            state[Q_WHOSE] = HOSTS
+            bits |= b.PUT_BEGINS
+    if state[Q_CALLS] != 2:
+        return bits, False
+    row[:] = 0
+    row[b.S_TS], row[b.S_END], row[b.S_CPU], row[b.S_VCPU] = state[Q_TS], ts, cpu, vcpu
+    row[b.S_DONE] = ts if load else state[Q_FIRST]
+    row[b.S_KIND] = (LOAD if state[Q_WHOSE] == HOSTS else AGAIN) if load else PUT
+    if load:
+        bits |= b.LOAD_DONE if state[Q_WHOSE] == HOSTS else 0
+        state[Q_WHOSE] = GUESTS
+    row[b.S_GRAMMAR] = row[b.S_KIND]
+    return bits, True
 
 
 @numba.njit
@@ -181,7 +211,7 @@ def _context(cpu, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
 def attribute_probes(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, meaning, token, slot, vpmu,
     overflows_probed, edges_probed, timers_recorded, cpus, states, accesses, burst, count, marks,
-    episodes_of, patches, episodes, filled,
+    episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the probed calls of one chunk that begins at event number `at`.
 
@@ -225,16 +255,21 @@ def attribute_probes(  # type: ignore[no-untyped-def]
             # Interrupts may come between the two calls; nothing else makes them.
             if own or what == k.SWITCH:
                 states[c, Q_FILTER] = 0
+            if own:
+                states[c, Q_WHOSE] = NOBODY_KNOWS
             continue
         row = c * b.LEVELS + level
         if means == FILTER:
-            who = states[c, Q_FILTER] if states[c, Q_FILTER] else b.NOT_KNOWN
-            marks[n] |= who
+            t = tid[n] + 1
+            vcpu = slot[t] if 0 <= t < slot.size else -1
+            bits, whole = _filter_call(states[c], swaps[filled[0]], ts[n], c, vcpu)
+            marks[n] |= bits
+            filled[0] += whole
             continue
         if means == GUEST_OVERFLOW:
             _claim(accesses[row], burst[row], states[c])
         elif means != NOTHING:
-            _follow(cpus[c], states[c], level, means, tid[n])
+            _follow(cpus[c], states[c], level, means, tid[n], ts[n])
         if token[n] == 0:
             continue
         context = _context(cpus[c], level, tid[n], timers_recorded)

@@ -19,6 +19,7 @@ from analyzer.timeline.spool import Chunk
 __all__ = ["attributed_rows", "called_rows", "found_rows"]
 
 Array = np.ndarray[Any, Any]
+SWAP_KINDS = (*DIRECTIONS[:2], "again")
 TOLD = (None, "told", "untold")
 EDGES = {Context.SWITCH_OUT: 0, Context.SWITCH_IN: 1}
 CONTEXTS_ONCE = tuple(dict.fromkeys(CONTEXTS[1:]))
@@ -37,20 +38,26 @@ def found_rows(
     if len(swaps):
         name, raw = "recorded_swap", swaps.T
         load = raw[b.S_KIND] == 0
+        known = None if grammars.registers else np.zeros(len(swaps), bool)
         columns = {
-            "kind": enum_column(raw[b.S_KIND], DIRECTIONS[:2]),
+            "kind": enum_column(raw[b.S_KIND], SWAP_KINDS),
             "vcpu": _number(name, "vcpu", raw[b.S_VCPU], raw[b.S_VCPU] >= 0),
             "perf": enum_column(raw[b.S_TOLD] - 1, TOLD[1:]),
             "grammar": enum_column(raw[b.S_GRAMMAR], grammars.names),
-            "guest_pmu_on": _number(name, "guest_pmu_on", raw[b.S_ON] > 0, load),
+            "guest_pmu_on": _number(
+                name, "guest_pmu_on", raw[b.S_ON] > 0, load if known is None else known
+            ),
         }
         plain = {
             "ts": b.S_TS, "end": b.S_END, "switched_ts": b.S_DONE, "cpu": b.S_CPU,
+        }  # fmt: skip
+        counted = {
             "kvm_reads": b.S_KVM_READS, "kvm_writes": b.S_KVM_WRITES,
             "perf_reads": b.S_PERF_READS, "perf_writes": b.S_PERF_WRITES,
             "redundant_writes": b.S_REDUNDANT, "counters": b.S_COUNTERS,
         }  # fmt: skip
         columns.update({key: _number(name, key, raw[at]) for key, at in plain.items()})
+        columns.update({key: _number(name, key, raw[at], known) for key, at in counted.items()})
         yield name, record_batch(name, columns, len(swaps))
     if len(episodes):
         name, raw = "host_episode", episodes.T

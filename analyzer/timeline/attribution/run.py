@@ -60,6 +60,7 @@ class Attribution:
         self.count = np.zeros(4, np.int64)
         self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
         self.mediated = False
+        self.filters = False  # EL0's filters are set at vcpu load and put, no register is swapped
         self.unshown = 0  # swaps found by grammars that no recording of ours shows
 
     def close(self) -> None:
