@@ -103,7 +103,7 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
             else registers or ["writes that mark KVM's load"],
             "record msr:* on a host with a mediated vPMU"
             if x86
-            else "arm64 with VHE: probe kvm_vcpu_pmu_restore_guest and its like; else there is none",
+            else "arm64 with VHE: probes on kvm_vcpu_pmu_restore_guest and the like",
         ),
         answer("conflicts", registers or ["not built yet"], "a later version of this program"),
         answer("host perf activity", registers or ["not built yet"], "a later version"),
