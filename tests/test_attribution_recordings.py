@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from analyzer.cli.render import print_info
-from analyzer.pipeline import IngestOptions, info_of, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, info_of, ingest, whatif
 from analyzer.pipeline.judged import judge_attribution
 from analyzer.store import Store
 
@@ -116,7 +116,7 @@ def test_told_perf_writes_global_control_off_and_on_and_nothing_else(
 def test_placement_is_recognised_and_its_prediction_has_no_difference(
     stores: dict[str, Store], name: str, boundary: str, perf: str
 ) -> None:
-    answer = whatif(stores[name], [boundary])
+    answer = whatif(stores[name], choose_designs([boundary]))
     assert answer["recorded"]["placement"] == boundary
     assert answer["recorded"]["evidence"]["perf"] == perf
     assert answer["truth"]["differences"] == 0, answer["truth"]["difference_rows"]
