@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analyzer.arch.x86.conflicts import CAUSES, RULES, Rule
+from analyzer.arch.x86.conflicts import AFTER_THE_PUT, CAUSES, RULES, Rule
 from analyzer.pipeline.replays import Design, Outcome
 from analyzer.replay import Part
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+from analyzer.timeline.attribution import Context
 
 __all__ = ["Episodes", "conflict_rows", "load_episodes", "summary_of"]
 
@@ -89,7 +90,7 @@ def conflict_rows(
     if part.vcpus is not None:
         met = met[np.isin(met[:, q.E_VCPU], part.vcpus)]
     number = met[:, q.E_EPISODE]
-    end, entered = _stays(outcome.slices, met)
+    end, follows = _stays(outcome.slices, met)
     # A guest's overflow is no episode of the host's: its number is -1.
     own = number >= 0
     context, evidence = (
@@ -99,7 +100,7 @@ def conflict_rows(
     operations, met_before = np.zeros(len(met), np.int64), np.zeros(len(met), bool)
     context[own], evidence[own] = episodes.context[number[own]], episodes.evidence[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
-    follows = entered > met[:, q.E_TS]
+    operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
     frames = []
     for rule in RULES:
         fits = _fits(rule, design.told, vendor, context, operations, follows, met_before)
@@ -124,19 +125,20 @@ def conflict_rows(
                 schema=SCHEMA,
             )
         )
-    return pl.concat(frames).sort("ts", "cpu", "rule")
+    return pl.concat(frames).sort("ts", "cpu", "rule", "episode")
 
 
 def _stays(slices: Array, met: Array) -> tuple[Array, Array]:
-    # Of each meeting: where the stay is put (-1: never seen) and its last VM entry (-1: none). A
-    # stay of -1 ended with the switch that perf acts in.
+    # Of each meeting: where the stay is put (-1: never seen), and whether a VM entry comes before.
+    # A stay of -1 ended with the switch that perf acts in.
     stays = int(max(slices[:, q.S_STAY].max(initial=-1), met[:, q.E_STAY].max(initial=-1))) + 1
-    end, entered = (np.full(stays + 1, NEVER, np.int64) for _ in range(2))
+    end, entries = np.full(stays + 1, NEVER, np.int64), np.zeros(stays + 1, np.int64)
     number = slices[:, q.S_STAY]
     end[number] = np.where(slices[:, q.S_WHOLE] == 1, slices[:, q.S_END], NEVER)
-    entered[number] = slices[:, q.S_ENTERED]
+    entries[number] = slices[:, q.S_ENTRIES]
     stay = met[:, q.E_STAY]
-    return np.where(stay >= 0, end[stay], met[:, q.E_TS]), np.where(stay >= 0, entered[stay], NEVER)
+    follows = (stay >= 0) & (entries[stay] > met[:, q.E_ENTRIES])
+    return np.where(stay >= 0, end[stay], met[:, q.E_TS]), follows
 
 
 def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, int]:

@@ -66,8 +66,7 @@ class Replay:
         part: Part | None = None, hook: str = "perf",
     ) -> None:  # fmt: skip
         self._table, self._mask = transition_table(placement, most)
-        self._cpus = np.zeros((cpus, q.CPU_COLUMNS), np.int64)
-        self._cpus[:, q.K_CURRENT] = self._cpus[:, q.K_OWNER] = -1
+        self._cpus = q.no_cpus(cpus)
         self._count = np.zeros((vcpus, q.COUNTS), np.int64)
         self._held = np.zeros((vcpus, q.HELD), np.int64)
         self._reason_of = np.zeros(vcpus, np.int64)
