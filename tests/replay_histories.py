@@ -75,7 +75,7 @@ class History:
         v = self.running[c]
         if not self.known[c]:
             self.begin(c, choice % 10, extra)
-        elif choice == 0 and extra == 0:
+        elif choice == 0 and extra < 2:
             self.add(c, v, Kind.LOST, self.levels[v] if v >= 0 else 0)
             if v >= 0:
                 self.levels[v] = 0
@@ -88,7 +88,11 @@ class History:
         elif self.interrupted[c]:
             self.interrupted[c] = False
             self.add(c, -1, Kind.IRQ_OUT)
-        elif choice >= 11 or (choice == 2 and v >= 0 and not self.levels[v] & G):
+        elif (
+            choice >= 11
+            or (self.dark[c] and choice > 5)
+            or (choice == 2 and v >= 0 and not self.levels[v] & G)
+        ):
             self.switch(c, v, extra, choice)
         elif v < 0:
             self.idle(c, choice, extra)

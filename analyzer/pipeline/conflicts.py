@@ -165,11 +165,12 @@ def summary_of(rows: pl.DataFrame, episodes: Episodes) -> dict[str, Any]:
     return {
         "observed": _counts(observed, "cause", CAUSES),
         "inferred": _counts(rows.filter(evidence="inferred"), "cause", CAUSES),
+        # Of what is observed only, as all below: the two are never added up.
         "consequences": _counts(
-            rows, "consequence", sorted(rows["consequence"].unique().to_list())
+            observed, "consequence", sorted(observed["consequence"].unique().to_list())
         ),
         "by_context": _counts(observed, "context", sorted(observed["context"].unique().to_list())),
-        "derived": rows.filter(shown="derived").unique(["ts", "cpu"]).height,
+        "derived": observed.filter(shown="derived").unique(["ts", "cpu"]).height,
         "late_ns": {
             "median": waits.median(), "longest": waits.max(),
             "open_ended": late["until"].null_count(),
