@@ -1,6 +1,12 @@
 """One placement over a list of points, one point at a time: slow, plain, and without the kernel.
 
-Written from what the points mean (analyzer.timeline.points), to be held against analyzer.replay.
+Written from what the points mean (analyzer.timeline.points) and from the order of one context
+switch, to be held against analyzer.replay:
+
+    sched_switch, perf acts on the thread that leaves, KVM's notifier puts its state, the mm
+    changes, perf acts on the thread that comes, KVM's notifier loads its state
+
+A hook of perf's own puts and loads before perf acts on the one side and the other.
 """
 
 from __future__ import annotations
@@ -8,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
-__all__ = ["Part", "Point", "Reason", "Result", "Vcpu", "run"]
+__all__ = ["Meeting", "Part", "Point", "Reason", "Result", "Stay", "Vcpu", "run"]
 
 Point = tuple[int, int, int, int, int]  # ts, cpu, vcpu (-1: none), kind, detail
 
@@ -62,11 +69,56 @@ class Vcpu:
 
 
 @dataclass
+class Stay:
+    """One vCPU's state on one CPU. end: where a put took it off or, not `is_put`, we lost sight."""
+
+    number: int
+    cpu: int
+    vcpu: int
+    begin: int
+    end: int | None = None
+    is_put: bool = False
+    entries: int = 0
+    last_entry: int | None = None
+
+
+@dataclass
+class Meeting:
+    """Host perf at work (episode; None: a guest's overflow) while a guest's state is on.
+
+    entries_before: of the stay's VM entries, those before it. is_over: the context switch that perf
+    acts in ends the stay.
+    """
+
+    ts: int
+    cpu: int
+    episode: int | None
+    context: int
+    stay: Stay
+    entries_before: int
+    is_over: bool
+
+
+@dataclass
 class Result:
-    """Counts by vCPU and by exit reason; reasons with nothing to say are absent."""
+    """Counts by vCPU and by exit reason; reasons with nothing to say are absent. Stays in order of
+    their ends, whatever part counts; meetings of the part, in order of time."""
 
     vcpus: dict[int, Vcpu] = field(default_factory=dict)
     reasons: dict[int, Reason] = field(default_factory=dict)
+    stays: list[Stay] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
+
+
+@dataclass
+class Switch:
+    """The last context switch of a CPU that concerned a vCPU: the stay before any swap, and the one
+    between the put of who leaves and the load of who comes."""
+
+    ts: int
+    leaves: int | None
+    before: Stay | None
+    between: Stay | None
 
 
 @dataclass
@@ -75,9 +127,14 @@ class Cpu:
 
     last: int = 0
     running: int | None = None
-    owner: int | None = None
+    stay: Stay | None = None
+    switch: Switch | None = None
     levels: Level = field(default_factory=lambda: Level(0))
     interrupted: bool = False
+
+    @property
+    def owner(self) -> int | None:
+        return None if self.stay is None else self.stay.vcpu
 
     def mode(self) -> str:
         if self.interrupted:
@@ -114,9 +171,11 @@ class Reference:
     """The state of one replay."""
 
     def __init__(
-        self, load: Iterable[str], put: Iterable[str], most: bool, part: Part | None
+        self, load: Iterable[str], put: Iterable[str], most: bool, part: Part | None, hook: str
     ) -> None:
         self.part = part or Part()
+        self.hook = hook
+        self.begun = 0
         self.load = {EDGE[word][most] for word in load}
         self.put = {EDGE[word][most] for word in put}
         self.cpus: dict[int, Cpu] = {}
@@ -159,27 +218,75 @@ class Reference:
         owner.blind[mode] += spent
         self.stretch(cpu.owner).sums.blind += spent
 
+    def own(self, where: int, cpu: Cpu, number: int, ts: int) -> None:
+        """A stay begins: one owner a CPU, one CPU a vCPU's state."""
+        assert cpu.stay is None
+        assert all(other.owner != number for other in self.cpus.values())
+        cpu.stay = Stay(self.begun, where, number, ts)
+        self.begun += 1
+
+    def disown(self, cpu: Cpu, ts: int, is_put: bool) -> None:
+        assert cpu.stay is not None
+        cpu.stay.end, cpu.stay.is_put = ts, is_put
+        self.result.stays.append(cpu.stay)
+        cpu.stay = None
+
+    def met_by(self, cpu: Cpu, number: int, context: int) -> Stay | None:
+        """Whose state does perf meet; number: the vCPU whose thread it acts on, -1: another's."""
+        switch = cpu.switch
+        if context == Context.SWITCH_OUT and number >= 0:
+            if switch is None or switch.leaves != number:
+                return None  # that it came was not seen, nor whose the PMU was then
+            return switch.before if self.hook == "notifier" else switch.between
+        if context == Context.SWITCH_OUT and cpu.running is not None and switch is not None:
+            return switch.between  # perf is done with the other thread before this one comes
+        if context == Context.SWITCH_IN and number >= 0 and self.hook == "notifier":
+            return switch.between if switch is not None else None
+        return cpu.stay
+
+    def meet(self, where: int, cpu: Cpu, point: Point) -> None:
+        ts, _, number, kind, detail = point
+        episode, context = None, int(Context.GUEST_PMI)
+        if kind == Kind.EPISODE:
+            episode, context = detail >> 8, detail & 255
+        stay = self.met_by(cpu, number, context)
+        watched = stay is not None and (self.part.vcpus is None or stay.vcpu in self.part.vcpus)
+        if stay is not None and watched and self.part.has(ts, where):
+            over = stay is not cpu.stay
+            self.result.meetings.append(
+                Meeting(ts, where, episode, context, stay, stay.entries, over)
+            )
+
     def step(self, point: Point) -> None:
         ts, where, number, kind_number, detail = point
         kind, named = Kind(kind_number), Level(detail & ((1 << REASON_SHIFT) - 1))
         cpu = self.cpus.setdefault(where, Cpu(last=ts))
         self.pass_time(where, cpu, ts)
         one = int(self.part.has(ts, where))
+        if kind in {Kind.EPISODE, Kind.GUEST_PMI}:
+            self.meet(where, cpu, point)
+            return
+        if kind is Kind.SWITCH_OUT:
+            cpu.switch = Switch(ts, number, cpu.stay, cpu.stay)
+        elif kind is Kind.SWITCH_IN and (cpu.switch is None or cpu.switch.ts != ts):
+            cpu.switch = Switch(ts, None, cpu.stay, cpu.stay)
         if kind is Kind.STATE and number >= 0:
             cpu.running = number
             cpu.levels |= named
             if Level.GUEST in named and self.stretch(number).reason is not None:
                 self.close(number)  # the entry was lost, but there was one
-            if any(level in named for level in self.load):
-                cpu.owner = number
+            if cpu.owner != number and any(level in named for level in self.load):
+                self.own(where, cpu, number, ts)
                 self.vcpu(number).loaded_at_start += one
         elif kind in ON:
             cpu.running = number
             cpu.levels |= named
             if cpu.owner != number and any(level in named for level in self.load):
-                cpu.owner = number
+                self.own(where, cpu, number, ts)
                 self.vcpu(number).loads += one
                 self.stretch(number).sums.loads += one
+            if kind is Kind.ENTRY and cpu.stay is not None:
+                cpu.stay.entries, cpu.stay.last_entry = cpu.stay.entries + 1, ts
             if kind is Kind.ENTRY:
                 self.close(number)
         elif kind in OFF:
@@ -192,14 +299,17 @@ class Reference:
                 self.stretch(number).reason = detail >> REASON_SHIFT
                 self.stretch(number).sums.exits += one
             if cpu.owner == number and any(level in named for level in self.put):
-                cpu.owner = None
+                self.disown(cpu, ts, True)
                 self.vcpu(number).puts += one
                 self.stretch(number).sums.puts += one
             if kind is Kind.SWITCH_OUT:
+                assert cpu.switch is not None
+                cpu.switch.between = cpu.stay
                 cpu.running, cpu.levels, cpu.interrupted = None, Level(0), False
         elif kind is Kind.LOST:
             if cpu.owner is not None:
                 self.vcpu(cpu.owner).loaded_at_end += one
+                self.disown(cpu, ts, False)
             self.cpus[where] = Cpu(last=ts)
         elif kind in {Kind.IRQ_IN, Kind.IRQ_OUT}:
             cpu.interrupted = kind is Kind.IRQ_IN
@@ -207,10 +317,10 @@ class Reference:
 
 def run(
     points: Iterable[Point], load: Iterable[str], put: Iterable[str], most: bool,
-    part: Part | None = None,
+    part: Part | None = None, hook: str = "perf",
 ) -> Result:  # fmt: skip
     """Return what the placement with these load and put words would have done, in that part."""
-    reference = Reference(load, put, most, part)
+    reference = Reference(load, put, most, part, hook)
     for point in points:
         reference.step(point)
     for number in list(reference.stretches):

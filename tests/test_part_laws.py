@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from analyzer.replay import Part
 from analyzer.replay import kernel as q
 from tests.reference_replay import Point
-from tests.test_replay_laws import (
-    CPUS,
-    SHIPPED,
-    VCPUS,
-    each_bound,
-    each_placement,
-    engine,
-    expected,
-    histories,
-)
+from tests.replay_histories import CPUS, VCPUS, histories
+from tests.test_replay_laws import SHIPPED, each_bound, each_placement, engine, expected
 
 pytestmark = pytest.mark.laws
 

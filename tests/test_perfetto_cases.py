@@ -111,12 +111,31 @@ def test_dense_event_without_descriptor_is_counted_by_number(tmp_path: Path) -> 
 def test_legacy_generic_events_fill_pmu_access(tmp_path: Path) -> None:
     values = {"msr": 0xC0000303, "val": 77, "failed": 1}
     other = {"ecx": 0xC1, "data": 5}
-    events: list[w.EventRow] = [(100, 7, "write_msr", values), (110, 7, "kvm_msr", other)]
-    body = w.bundle(0, events, legacy=["write_msr", "kvm_msr"])
+    events: list[w.EventRow] = [(100, 7, "write_msr", values), (110, 7, "kvm_pio", other)]
+    body = w.bundle(0, events, legacy=["write_msr", "kvm_pio"])
     store = load(tmp_path, [w.packet(ftrace=body)])
     found = rows(store, "pmu_access", "ts", "tid", "op", "address", "value", "failed")
     assert found == [(100, 7, "write", 0xC0000303, 77, True)]
-    assert rows(store, "other_event", "ts", "name") == [(110, "kvm_msr")]
+    assert rows(store, "other_event", "ts", "name") == [(110, "kvm_pio")]
+
+
+@pytest.mark.parametrize("form", ["dense", "legacy"])
+def test_kvm_msr_fills_its_table_and_names_no_vcpu(tmp_path: Path, form: str) -> None:
+    names = ("write", "ecx", "data", "exception")
+    kind = w.Dense(65601, "kvm", "kvm_msr", tuple((name, w.UINT64) for name in names))
+    values: list[tuple[int, ...]] = [(1, 0x6E0, 2**64 - 2, 0), (0, 0xC0010200, 5, 1)]
+    events: list[w.EventRow] = [
+        (100 + n, 7, "kvm_msr", dict(zip(names, row, strict=True))) for n, row in enumerate(values)
+    ]
+    forms: dict[str, Any] = {"dense": {"dense": [kind]}, "legacy": {"legacy": ["kvm_msr"]}}
+    store = load(tmp_path, [w.packet(ftrace=w.bundle(0, events, **forms[form]))])
+    assert rows(store, "kvm_msr", "ts", "cpu", "tid", *names) == [
+        (100, 0, 7, True, 0x6E0, 2**64 - 2, False),
+        (101, 0, 7, False, 0xC0010200, 5, True),
+    ]
+    assert rows(store, "event_count", "name", "count", "table") == [("kvm_msr", 2, "kvm_msr")]
+    assert rows(store, "other_event", "ts") == []
+    assert store.read("vcpu").num_rows == 0
 
 
 def test_kprobe_events_go_to_function_span(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -13,161 +12,16 @@ from hypothesis import strategies as st
 from analyzer.errors import UsageError
 from analyzer.replay import Counts, Part, Placement, Replay, load_placement, shipped_placements
 from analyzer.replay import kernel as q
-from analyzer.timeline.points import REASON_SHIFT, Kind, Level
+from analyzer.timeline.points import REASON_SHIFT, Kind
 from tests import reference_replay as reference
 from tests.reference_replay import Point
+from tests.replay_histories import CPUS, REASONS, VCPUS, E, G, I, L, O, S, histories
 
 pytestmark = pytest.mark.laws
 
-CPUS, VCPUS, REASONS = 3, 3, 4
 SHIPPED = shipped_placements()
 NAMES = ("exit", "loop", "vcpu", "sched")
 BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
-G, L, I, O, S, E = (  # noqa: E741
-    int(level)
-    for level in (
-        Level.GUEST, Level.LOOP, Level.INNER, Level.OUTER, Level.SCHED, Level.EVENTS,
-    )
-)  # fmt: skip
-PREFIXES = (0, S, S | O, S | O | I, S | O | I | L | E, S | O | I | L | E | G)
-
-
-@dataclass
-class History:
-    """A machine that only does what a machine can do, and the points it leaves behind."""
-
-    ts: int = 0
-    points: list[Point] = field(default_factory=list)
-    running: list[int] = field(default_factory=lambda: [-1] * CPUS)
-    known: list[bool] = field(default_factory=lambda: [False] * CPUS)
-    interrupted: list[bool] = field(default_factory=lambda: [False] * CPUS)
-    on: list[int] = field(default_factory=lambda: [-1] * VCPUS)
-    levels: list[int] = field(default_factory=lambda: [0] * VCPUS)
-    in_run: list[bool] = field(default_factory=lambda: [False] * VCPUS)
-    started: list[bool] = field(default_factory=lambda: [False] * VCPUS)
-    late: list[bool] = field(default_factory=lambda: [False] * VCPUS)
-    exited: list[bool] = field(default_factory=lambda: [False] * VCPUS)
-
-    def add(self, c: int, v: int, kind: Kind, detail: int = 0) -> None:
-        self.points.append((self.ts, c, v, int(kind), detail))
-
-    def turn_on(self, c: int, v: int, kind: Kind, levels: int) -> None:
-        fresh = levels & ~self.levels[v]
-        self.levels[v] |= fresh
-        self.add(c, v, kind, fresh)
-
-    def turn_off(self, c: int, v: int, kind: Kind, levels: int, reason: int = 0) -> None:
-        gone = levels & self.levels[v]
-        self.levels[v] &= ~gone
-        self.add(c, v, kind, gone | reason << REASON_SHIFT)
-
-    def off_cpu(self, c: int, v: int) -> None:
-        self.running[c], self.interrupted[c] = -1, False
-        if v >= 0:
-            self.on[v], self.late[v] = -1, False
-
-    def step(self, dt: int, c: int, choice: int, extra: int) -> None:
-        """Do one of the things that CPU c can do now."""
-        self.ts += dt
-        v = self.running[c]
-        if not self.known[c]:
-            self.begin(c, choice, extra)
-        elif choice == 0 and extra == 0:
-            self.add(c, v, Kind.LOST, self.levels[v] if v >= 0 else 0)
-            if v >= 0:
-                self.levels[v] = 0
-            self.known[c] = False
-            self.off_cpu(c, v)
-        elif self.interrupted[c]:
-            self.interrupted[c] = False
-            self.add(c, -1, Kind.IRQ_OUT)
-        elif v < 0:
-            self.idle(c, choice, extra)
-        else:
-            self.thread(c, v, choice, extra)
-
-    def begin(self, c: int, choice: int, extra: int) -> None:
-        self.known[c] = True
-        off = [v for v in range(VCPUS) if self.on[v] < 0]
-        if choice < 3 or not off:
-            self.add(c, -1, Kind.STATE)
-            return
-        v = off[extra % len(off)]
-        # After an exit whose entry was lost the guest is not on: see the test of lost entries.
-        prefix = PREFIXES[min(choice - 3, 4 if self.exited[v] else 5)]
-        self.running[c], self.on[v], self.levels[v] = v, c, prefix
-        self.in_run[v], self.started[v] = bool(prefix & O), bool(prefix & S)
-        self.add(c, v, Kind.STATE, prefix)
-
-    def idle(self, c: int, choice: int, extra: int) -> None:
-        off = [v for v in range(VCPUS) if self.on[v] < 0]
-        if choice < 3 or not off:
-            self.interrupted[c] = True
-            self.add(c, -1, Kind.IRQ_IN)
-            return
-        v = off[extra % len(off)]
-        self.running[c], self.on[v] = v, c
-        levels = S if self.started[v] else 0
-        if self.in_run[v]:
-            levels = S | O | (I if choice % 2 else 0)
-        self.turn_on(c, v, Kind.SWITCH_IN, levels)
-
-    def thread(self, c: int, v: int, choice: int, extra: int) -> None:
-        levels = self.levels[v]
-        if levels & G:
-            joined = (G, G | E, G | L | E)[extra % 3]
-            if choice < 3:
-                self.turn_off(c, v, Kind.GUEST_END, joined)
-                self.late[v] = True
-            else:
-                self.exit(c, v, joined, choice)
-        elif choice == 1:
-            self.interrupted[c] = True
-            self.add(c, -1, Kind.IRQ_IN)
-        elif self.late[v] and choice != 2:
-            self.late[v] = False
-            self.exit(c, v, G | ((L | E) if extra % 2 else 0), choice)
-        elif levels & L and choice == 3:
-            self.turn_off(c, v, Kind.VCPU_PUT, I | L | E)
-        elif choice == 2:
-            self.turn_off(c, v, Kind.SWITCH_OUT, G | L | I | O | S | E)
-            self.off_cpu(c, v)
-        elif levels & I:
-            if choice == 3:
-                self.turn_off(c, v, Kind.VCPU_PUT, I)
-            else:
-                self.turn_on(c, v, Kind.ENTRY, G | L | E)
-                self.exited[v] = False
-        elif levels & O:
-            if choice < 5:
-                last = choice == 3
-                self.turn_off(c, v, Kind.RUN_EXIT, O | (S if last else 0))
-                self.in_run[v], self.started[v] = False, not last
-            else:
-                self.turn_on(c, v, Kind.VCPU_LOAD, S | O | I)
-        else:
-            self.in_run[v] = self.started[v] = True
-            self.turn_on(c, v, Kind.RUN_ENTER, S | O)
-
-    def exit(self, c: int, v: int, levels: int, choice: int) -> None:
-        self.exited[v] = True
-        self.turn_off(c, v, Kind.EXIT, levels, choice % (REASONS + 1))
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[Point]:
-    """Points of several CPUs and vCPUs; every CPU's stream ends with LOST."""
-    # Four bytes a step: lists of numbers would be short and mostly zero.
-    size = 4 * draw(st.sampled_from((300, 120, 60, 20, 6)))
-    data = draw(st.binary(min_size=size, max_size=size))
-    history = History(draw(st.integers(0, 1000)))
-    for n in range(0, size, 4):
-        dt, c, choice, extra = data[n : n + 4]
-        history.step(1 + dt % 50, c % CPUS, choice % 10, extra % 12)
-    for c in range(CPUS):
-        if history.known[c]:
-            history.step(1, c, 0, 0)
-    return history.points
 
 
 def engine(
@@ -185,18 +39,20 @@ def same(one: Counts, other: Counts) -> bool:
     return np.array_equal(one.vcpus, other.vcpus) and np.array_equal(one.reasons, other.reasons)
 
 
+def slow_part(part: Part) -> reference.Part:
+    slow = reference.Part(cpus=part.cpus, vcpus=part.vcpus)
+    if part.begin is not None:
+        slow.begin = part.begin
+    if part.end is not None:
+        slow.end = part.end
+    return slow
+
+
 def expected(
     points: list[Point], placement: Placement, most: bool, part: Part | None = None
 ) -> Counts:
     """Return the reference's result in the engine's arrays."""
-    slow = reference.Part()
-    if part is not None:
-        slow = reference.Part(
-            slow.begin if part.begin is None else part.begin,
-            slow.end if part.end is None else part.end,
-            part.cpus,
-            part.vcpus,
-        )
+    slow = slow_part(part or Part())
     result = reference.run(points, placement.load, placement.put, most, slow)
     vcpus = np.zeros((VCPUS, q.COUNTS), np.int64)
     reasons = np.zeros((REASONS + 1, 4), np.int64)

@@ -168,6 +168,7 @@ TABLES = (
     ("write_msr", "pmu_access", ("op", "write"), {"msr": "address", "val": "value"}),
     ("rdpmc", "pmu_access", ("op", "rdpmc"), {"msr": "address", "val": "value"}),
     ("sched_switch", "sched_switch", None, {}),
+    ("kvm_msr", "kvm_msr", None, {}),
 )
 
 

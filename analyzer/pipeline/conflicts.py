@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from analyzer.arch.x86.conflicts import CAUSES, RULES, Rule
+from analyzer.arch.x86.conflicts import AFTER_THE_PUT, CAUSES, RULES, Rule
 from analyzer.pipeline.replays import Design, Outcome
 from analyzer.replay import Part
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+from analyzer.timeline.attribution import Context
 
 __all__ = [
     "Episodes",
@@ -66,7 +67,7 @@ def load_episodes(store: Store) -> Episodes:
         frame["context"].cast(pl.String).to_numpy(),
         frame["evidence"].cast(pl.String).to_numpy(),
         frame["operations"].to_numpy(),
-        frame["counters"].to_numpy(),
+        frame["counters"].fill_null(0).to_numpy(),
         frame["guest_state_on"].to_numpy(),
         len(frame) > 0 or not named.isdisjoint({"read_msr", "write_msr", "rdpmc"}),
         _guest_counters(store),
@@ -107,7 +108,7 @@ def conflict_rows(
     if design.placement.kind == "shared":
         met = _colliding(met, episodes)
     number = met[:, q.E_EPISODE]
-    end, entered = _stays(outcome.slices[bound], met)
+    end, follows = _stays(outcome.slices[bound], met)
     # A guest's overflow is no episode of the host's: its number is -1.
     own = number >= 0
     context, evidence = (
@@ -117,7 +118,7 @@ def conflict_rows(
     operations, met_before = np.zeros(len(met), np.int64), np.zeros(len(met), bool)
     context[own], evidence[own] = episodes.context[number[own]], episodes.evidence[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
-    follows = entered > met[:, q.E_TS]
+    operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
     frames = []
     for rule in RULES:
         fits = _fits(rule, design.told, vendor, context, operations, follows, met_before)
@@ -142,7 +143,7 @@ def conflict_rows(
                 schema=SCHEMA,
             )
         )
-    return pl.concat(frames).sort("ts", "cpu", "rule")
+    return pl.concat(frames).sort("ts", "cpu", "rule", "episode")
 
 
 def _colliding(met: Array, episodes: Episodes) -> Array:
@@ -166,15 +167,16 @@ def _guest_counters(store: Store) -> dict[int, int]:
 
 
 def _stays(slices: Array, met: Array) -> tuple[Array, Array]:
-    # Of each meeting: where the stay is put (-1: never seen) and its last VM entry (-1: none). A
-    # stay of -1 ended with the switch that perf acts in.
+    # Of each meeting: where the stay is put (-1: never seen), and whether a VM entry comes before.
+    # A stay of -1 ended with the switch that perf acts in.
     stays = int(max(slices[:, q.S_STAY].max(initial=-1), met[:, q.E_STAY].max(initial=-1))) + 1
-    end, entered = (np.full(stays + 1, NEVER, np.int64) for _ in range(2))
+    end, entries = np.full(stays + 1, NEVER, np.int64), np.zeros(stays + 1, np.int64)
     number = slices[:, q.S_STAY]
     end[number] = np.where(slices[:, q.S_WHOLE] == 1, slices[:, q.S_END], NEVER)
-    entered[number] = slices[:, q.S_ENTERED]
+    entries[number] = slices[:, q.S_ENTRIES]
     stay = met[:, q.E_STAY]
-    return np.where(stay >= 0, end[stay], met[:, q.E_TS]), np.where(stay >= 0, entered[stay], NEVER)
+    follows = (stay >= 0) & (entries[stay] > met[:, q.E_ENTRIES])
+    return np.where(stay >= 0, end[stay], met[:, q.E_TS]), follows
 
 
 def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, int]:
@@ -233,13 +235,14 @@ def summary_of(
         "observed": _counts(observed, "cause", CAUSES),
         "observed_low": _counts(fewest.filter(evidence="observed"), "cause", CAUSES),
         "inferred": _counts(rows.filter(evidence="inferred"), "cause", CAUSES),
+        # Of what is observed only, as all below: the two are never added up.
         "consequences": _counts(
-            rows, "consequence", sorted(rows["consequence"].unique().to_list())
+            observed, "consequence", sorted(observed["consequence"].unique().to_list())
         ),
         "by_context": _counts(observed, "context", sorted(observed["context"].unique().to_list())),
         "timer_interrupts": timers,
         "ticks_per_timer_interrupt": ticks / timers if timers else None,
-        "derived": rows.filter(shown="derived").unique(["ts", "cpu"]).height,
+        "derived": observed.filter(shown="derived").unique(["ts", "cpu"]).height,
         "late_ns": {
             "median": waits.median(), "longest": waits.max(),
             "open_ended": late["until"].null_count(),

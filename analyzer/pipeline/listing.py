@@ -33,6 +33,7 @@ SHOWN = {
     "userspace_exit": ("reason",),
     "kvm_run": ("phase", "cmd", "ret"),
     "kvm_fpu": ("load",),
+    "kvm_msr": ("write", "ecx", "data", "exception"),
     "pmu_access": ("op", "register", "index", "value"),
     "interrupt": ("name", "phase", "vector", "handler_name"),
     "function_call": ("phase", "func_name"),

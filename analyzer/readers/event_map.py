@@ -60,6 +60,7 @@ EVENTS: dict[str, EventTarget] = {
     "sys_enter_ioctl": EventTarget("kvm_run", _same("fd", "cmd"), {"phase": "enter"}, first="cmd"),
     "sys_exit_ioctl": EventTarget("kvm_run", _same("ret"), {"phase": "exit"}),
     "kvm_fpu": EventTarget("kvm_fpu", _same("load"), first="load"),
+    "kvm_msr": EventTarget("kvm_msr", _same("write", "ecx", "data", "exception")),
     "sched_switch": EventTarget(
         "sched_switch",
         _same(

@@ -15,7 +15,10 @@ Whatever the table says, a guest that runs has its state on, unless R_DEMAND let
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
+import numpy as np
 
 from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
@@ -29,13 +32,14 @@ OVERFLOW = int(Context.GUEST_PMI)
 GUEST, LOOP, OUTER, SHIFT = int(Level.GUEST), int(Level.LOOP), int(Level.OUTER), REASON_SHIFT
 OUT, IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
 LEVELS = 63
-# State of a CPU; of the present stay its number, begin and last VM entry; at a context switch whose
-# the PMU was before the swaps and between them, and when that was.
+# State of a CPU; of the present stay its number, begin, last VM entry and how many there were; at a
+# context switch whose the PMU was before the swaps and between them, and when that was.
 (
-    K_LAST, K_CURRENT, K_OWNER, K_LEVELS, K_IRQ, K_STAY, K_SINCE, K_ENTERED, K_BEFORE, K_BETWEEN,
-    K_SWITCH_TS, K_HOST, K_CORE,
-) = range(13)  # fmt: skip
-CPU_COLUMNS = 13
+    K_LAST, K_CURRENT, K_OWNER, K_LEVELS, K_IRQ, K_STAY, K_SINCE, K_ENTERED, K_ENTRIES, K_BEFORE,
+    K_BETWEEN, K_SWITCH_TS, K_HOST, K_CORE,
+) = range(14)  # fmt: skip
+CPU_COLUMNS = 14
+NO_SWITCH = -(2**63)
 # State of a vCPU: the CPU that has its state (-1: none), whether its guest uses its PMU (-1: nobody
 # knows), whether it ever did.
 V_CPU, V_USES, V_USED = range(3)
@@ -59,12 +63,21 @@ COUNTS = 10
 # Q_OPEN, an exit has come in this stretch, be it counted or not.
 Q_EXITS, Q_LOADS, Q_PUTS, Q_BLIND, Q_OPEN = range(5)
 HELD = 5
-# Columns of an owner slice and of an episode that met a guest's state, and which of the two.
-S_STAY, S_CPU, S_VCPU, S_TS, S_END, S_ENTERED, S_WHOLE = range(7)
-E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED = range(7)
-ROW = 7
+# Columns of an owner slice and of an episode that met a guest's state, and which of the two. Both
+# count VM entries of the stay: in all, and up to the episode, which may have an entry's very time.
+S_STAY, S_CPU, S_VCPU, S_TS, S_END, S_ENTERED, S_WHOLE, S_ENTRIES = range(8)
+E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED, E_ENTRIES = range(8)
+ROW = 8
 SLICES, MEETINGS, STAYS = range(3)
 BY_NOTIFIER = 1
+
+
+def no_cpus(cpus: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the state of that many CPUs before the first point."""
+    state = np.zeros((cpus, CPU_COLUMNS), np.int64)
+    state[:, [K_CURRENT, K_OWNER, K_BEFORE, K_BETWEEN]] = -1
+    state[:, K_SWITCH_TS] = NO_SWITCH
+    return state
 
 
 @numba.njit
@@ -103,7 +116,7 @@ def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-de
 @numba.njit
 def _own(k, vcpus, v, cpu, ts, filled):  # type: ignore[no-untyped-def]
     # A stay begins.
-    k[K_OWNER], k[K_SINCE], k[K_ENTERED] = v, ts, -1
+    k[K_OWNER], k[K_SINCE], k[K_ENTERED], k[K_ENTRIES] = v, ts, -1, 0
     k[K_STAY] = filled[STAYS]
     vcpus[v, V_CPU] = cpu
     filled[STAYS] += 1
@@ -115,6 +128,7 @@ def _disown(k, vcpus, cpu, ts, whole, slices, filled):  # type: ignore[no-untype
     row = slices[filled[SLICES]]
     row[S_STAY], row[S_CPU], row[S_VCPU] = k[K_STAY], cpu, k[K_OWNER]
     row[S_TS], row[S_END], row[S_ENTERED], row[S_WHOLE] = k[K_SINCE], ts, k[K_ENTERED], whole
+    row[S_ENTRIES] = k[K_ENTRIES]
     filled[SLICES] += 1
     vcpus[k[K_OWNER], V_CPU] = -1
     k[K_OWNER] = -1
@@ -139,6 +153,10 @@ def _load(  # type: ignore[no-untyped-def]
     away = vcpus[v, V_CPU]
     if away >= 0:
         totals[T_REMOTE] += counted[away]
+        # That CPU's own points may be long ago: its time up to here is the stay's.
+        if counted[away]:
+            _account(cpus[away], count, held, ts - cpus[away][K_LAST])
+        cpus[away][K_LAST] = ts
         _put(cpus[away], vcpus, away, ts, counted[away], count, held, slices, filled)
     _own(k, vcpus, v, cpu, ts, filled)
     count[v, N_LOADS] += counted[cpu]
@@ -200,6 +218,7 @@ def _meet(  # type: ignore[no-untyped-def]
     row[E_TS], row[E_CPU], row[E_VCPU] = ts, cpu, owner
     row[E_STAY] = k[K_STAY] if owner == k[K_OWNER] else -1
     row[E_EPISODE], row[E_CONTEXT], row[E_COUNTED] = detail >> SHIFT, context, one
+    row[E_ENTRIES] = k[K_ENTRIES]
     filled[MEETINGS] += 1
 
 
@@ -241,7 +260,7 @@ def replay(  # type: ignore[no-untyped-def]
     """Run one placement over points in order of time; all state is carried from call to call.
 
     table, mask: placement.transition_table. hook: 0 perf's own, BY_NOTIFIER KVM's. rules:
-    int64[RULES], see above. cpus: int64[cpus, CPU_COLUMNS], K_CURRENT and K_OWNER -1 at first;
+    int64[RULES], see above. cpus: int64[cpus, CPU_COLUMNS], as `no_cpus` makes them;
     vcpus: int64[vcpus, VCPU_COLUMNS], V_CPU and V_USES -1. count: int64[vcpus, COUNTS]. held:
     int64[vcpus, HELD] and reason_of: int64[vcpus], what happened since the guest stopped, and why
     it did. reasons: int64[reasons + 1, 4]. totals: int64[TOTALS]. counted: int8[cpus], 1 where this
@@ -294,6 +313,7 @@ def replay(  # type: ignore[no-untyped-def]
                     totals[T_WITHOUT] += one
             if what == ENTRY:
                 k[K_ENTERED] = ts[n]
+                k[K_ENTRIES] += 1
                 _settle(held, reason_of, reasons, watched, v)
         elif what <= SWITCH_OUT:
             k[K_LEVELS] &= ~levels
@@ -313,5 +333,7 @@ def replay(  # type: ignore[no-untyped-def]
                 count[k[K_OWNER], N_END] += one
                 _disown(k, vcpus, cpu[n], ts[n], 0, slices, filled)
             k[K_CURRENT], k[K_OWNER], k[K_LEVELS], k[K_IRQ] = -1, -1, 0, 0
+            # Who leaves after this came unseen: no switch before it tells whose the PMU is then.
+            k[K_BEFORE], k[K_BETWEEN], k[K_SWITCH_TS] = -1, -1, NO_SWITCH
         else:
             k[K_IRQ] = 1 if what == IRQ_IN else 0

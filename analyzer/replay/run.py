@@ -72,8 +72,7 @@ class Replay:
         self._vcpus = np.zeros((vcpus, q.VCPU_COLUMNS), np.int64)
         self._vcpus[:, (q.V_CPU, q.V_USES)] = -1
         self._totals = np.zeros(q.TOTALS, np.int64)
-        self._cpus = np.zeros((cpus, q.CPU_COLUMNS), np.int64)
-        self._cpus[:, q.K_CURRENT] = self._cpus[:, q.K_OWNER] = -1
+        self._cpus = q.no_cpus(cpus)
         self._count = np.zeros((vcpus, q.COUNTS), np.int64)
         self._held = np.zeros((vcpus, q.HELD), np.int64)
         self._reason_of = np.zeros(vcpus, np.int64)

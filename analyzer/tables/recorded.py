@@ -78,6 +78,18 @@ KVM_FPU = Table(
     "guest FPU load and unload by KVM: just inside vcpu_load..vcpu_put of one KVM_RUN",
     (*_HEAD, _column("load", "bool", "true: load, false: unload", "kvm_fpu.load")),
 )
+KVM_MSR = Table(
+    "kvm_msr",
+    "recorded",
+    "guest's MSR accesses that KVM intercepts and emulates: kvm_msr",
+    (
+        *_HEAD,
+        _column("write", "bool", "true: WRMSR, false: RDMSR", "kvm_msr.write"),
+        _column("ecx", "uint32", "MSR number", "kvm_msr.ecx"),
+        _column("data", "uint64", "value written or read", "kvm_msr.data"),
+        _column("exception", "bool", "the guest was given a #GP instead", "kvm_msr.exception"),
+    ),
+)
 PMU_ACCESS = Table(
     "pmu_access",
     "recorded",
@@ -322,6 +334,7 @@ RECORDED = (
     USERSPACE_EXIT,
     KVM_RUN,
     KVM_FPU,
+    KVM_MSR,
     PMU_ACCESS,
     INTERRUPT,
     FUNCTION_CALL,

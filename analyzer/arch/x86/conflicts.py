@@ -15,13 +15,17 @@ from dataclasses import dataclass
 
 from analyzer.arch.x86.swaps import Token
 
-__all__ = ["CAUSES", "CONSEQUENCES", "RULES", "Rule"]
+__all__ = ["AFTER_THE_PUT", "CAUSES", "CONSEQUENCES", "RULES", "Rule"]
 
 _GLOBAL = Token.GLOBAL_OFF | Token.GLOBAL_ON
 _COUNT_READS = Token.COUNTER_READ | Token.FIXED_READ
-_STARTS = Token.COUNTER_ZERO | Token.COUNTER_WRITE | Token.FIXED_ZERO | Token.FIXED_WRITE
+# A start writes what is left of the event's period, never 0; 0 is written only by
+# perf_clear_dirty_counters, to what events have left in counters that none has now.
+_STARTS = Token.COUNTER_WRITE | Token.FIXED_WRITE
+_CLEARS = Token.COUNTER_ZERO | Token.FIXED_ZERO
 _PROGRAMS = (
     _STARTS
+    | _CLEARS
     | Token.SELECTOR_ZERO
     | Token.SELECTOR_WRITE
     | Token.FIXED_CTRL_ZERO
@@ -32,6 +36,10 @@ _AMD, _INTEL = "AuthenticAMD", "GenuineIntel"
 _CORE = frozenset({"ipi", "context_switch", "other"})
 _BUT_PMI = _CORE | {"tick", "mux_timer", "rdpmc"}
 _UNTOLD = "k73v-hostperf-untold, k73s-hostperf-untold"
+
+# On the side of a switch that leaves, counters are cleared with the change of the mm, when KVM's
+# notifier has put the state that perf met before: facts/x86.md 1.2, Scheduling order.
+AFTER_THE_PUT = _CLEARS
 
 # suppressed: the host does not do it; late: an event that was started counts from the put on;
 # persists: it reaches the registers though perf is told; touches: perf is not told and does it;
@@ -92,10 +100,8 @@ RULES: tuple[Rule, ...] = (
         "told-control-intel", True, "persists", "guest_counts_host", _CORE, _GLOBAL,
         vendor=_INTEL,
     ),
-    # perf_clear_dirty_counters: zeroes what perf used before, without touching global control.
-    Rule(
-        "told-clear", True, "persists", "guest_counter_cleared", _CORE, Token.COUNTER_ZERO, _GLOBAL
-    ),
+    # Whatever stands beside it: a stop in the same context toggles global control, too.
+    Rule("told-clear", True, "persists", "guest_counter_cleared", _CORE, _CLEARS),
     # Untold. While a guest's state is on, the host's counters are not: none of its own can
     # overflow, so a PMI of the host's is a lost sample; what comes instead is the guest's.
     Rule(
