@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_info", "print_json", "print_whatif"]
+__all__ = [
+    "WIDTH",
+    "escaped",
+    "fill_table",
+    "milliseconds",
+    "print_info",
+    "print_json",
+    "print_whatif",
+]
 
 WIDTH = 100
 
@@ -25,12 +33,13 @@ def _console() -> Console:
     return Console(width=WIDTH, highlight=False, soft_wrap=False)
 
 
-def _escaped(text: Any) -> str:
-    # Text of a recording may hold anything: what is not printable is shown as its code.
+def escaped(text: Any) -> str:
+    """Return text with what is not printable shown as its code: a recording may hold anything."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
 
 
-def _ms(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
+    """Return ns as ms with a stable number of digits."""
     return "-" if value is None else f"{value / 1e6:.3f}"
 
 
@@ -42,7 +51,8 @@ def _range(low: Any, high: Any, draw: Any = str) -> str:
     return str(draw(low)) if low == high else f"{draw(low)} .. {draw(high)}"
 
 
-def _table(title: str, *columns: tuple[str, bool]) -> Table:
+def fill_table(title: str, *columns: tuple[str, bool]) -> Table:
+    """Return an empty table; columns are (name, is a number)."""
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for name, is_number in columns:
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -51,9 +61,9 @@ def _table(title: str, *columns: tuple[str, bool]) -> Table:
 
 def _head(console: Console, store: str, recording: dict[str, Any]) -> None:
     emulated = {True: "emulated", False: "real machine", None: "emulated or not: not told"}
-    console.print(Text(f"store {_escaped(store)}"))
-    kernel = _escaped(recording["kernel"] or "kernel not recorded")
-    vendor = _escaped(recording["vendor"] or "vendor not known")
+    console.print(Text(f"store {escaped(store)}"))
+    kernel = escaped(recording["kernel"] or "kernel not recorded")
+    vendor = escaped(recording["vendor"] or "vendor not known")
     console.print(
         Text(
             f"{recording['format']}, {recording['arch'] or 'architecture not recorded'}, {vendor}, "
@@ -64,8 +74,9 @@ def _head(console: Console, store: str, recording: dict[str, Any]) -> None:
     console.print(
         Text(
             f"{recording['events']} events, {recording['cpus']} CPUs, {recording['vcpus']} vCPUs, "
-            f"{_ms(recording['duration_ns'])} ms recorded, {_ms(recording['comparable_ns'])} ms on "
-            f"all CPUs, lost: {'some, number unknown' if lost is None else lost}"
+            f"{milliseconds(recording['duration_ns'])} ms recorded, "
+            f"{milliseconds(recording['comparable_ns'])} ms on all CPUs, "
+            f"lost: {'some, number unknown' if lost is None else lost}"
         )
     )
 
@@ -89,7 +100,7 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
     _head(console, store, recording)
     _asked(console, answer["asked"])
     console.print()
-    table = _table(
+    table = fill_table(
         "swaps and residency", ("placement", False), ("loads", True), ("puts", True),
         ("loaded at start/end", True), ("residency ms", True), ("blind ms", True),
     )  # fmt: skip
@@ -99,23 +110,25 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
             _range(p["loads_low"], p["loads_high"]),
             _range(p["puts_low"], p["puts_high"]),
             f"{p['loaded_at_start']}/{p['loaded_at_end']}",
-            _range(p["residency_ns_low"], p["residency_ns_high"], _ms),
-            _range(p["blind_ns_low"], p["blind_ns_high"], _ms),
+            _range(p["residency_ns_low"], p["residency_ns_high"], milliseconds),
+            _range(p["blind_ns_low"], p["blind_ns_high"], milliseconds),
         )
     console.print(table)
     console.print()
     kinds = ("kvm", "user", "interrupt", "other")
-    table = _table("blind time, ms", ("placement", False), *((kind, True) for kind in kinds))
+    table = fill_table("blind time, ms", ("placement", False), *((kind, True) for kind in kinds))
     for p in answer["placements"]:
         blind = p["blind_ns"]
-        cells = [_range(blind[f"{kind}_low"], blind[f"{kind}_high"], _ms) for kind in kinds]
+        cells = [
+            _range(blind[f"{kind}_low"], blind[f"{kind}_high"], milliseconds) for kind in kinds
+        ]
         table.add_row(p["name"], *cells)
     console.print(table)
     console.print()
-    table = _table(
+    table = fill_table(
         f"priced overhead ({', '.join(answer['placements'][0]['overhead']['cost_files'])})",
         ("placement", False), ("low ms", True), ("typical ms", True), ("high ms", True),
-        ("% of guest time", True),
+        ("% of guest time", True), ("assumed", True),
     )  # fmt: skip
     for p in answer["placements"]:
         overhead = p["overhead"]
@@ -126,9 +139,9 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
                 "-" if percent[level] is None else f"{percent[level]:.2f}"
                 for level in ("low", "typical", "high")
             )
-        table.add_row(
-            p["name"], *(_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")), share
-        )
+        assumed = overhead["assumed_share"]
+        cells = [milliseconds(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")]
+        table.add_row(p["name"], *cells, share, "-" if assumed is None else f"{assumed:.0%}")
     console.print(table)
     console.print()
     _breakdown(console, answer)
@@ -145,15 +158,15 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
 def _breakdown(console: Console, answer: dict[str, Any]) -> None:
     placements = answer["placements"]
     names = [(p["name"], True) for p in placements]
-    table = _table("loads by exit reason", ("reason", False), ("exits", True), *names)
+    table = fill_table("loads by exit reason", ("reason", False), ("exits", True), *names)
     for rows in zip(*(p["by_reason"] for p in placements), strict=True):
         loads = [_range(row["loads_low"], row["loads_high"]) for row in rows]
         nameless = "not recorded" if answer["notes"] else "none before"
-        reason = _escaped(rows[0]["reason"] or nameless)
+        reason = escaped(rows[0]["reason"] or nameless)
         table.add_row(reason, str(rows[0]["exits"]), *loads)
     console.print(table)
     console.print()
-    table = _table("loads by vCPU", ("tid", True), ("vcpu_id", True), *names)
+    table = fill_table("loads by vCPU", ("tid", True), ("vcpu_id", True), *names)
     for at, vcpu in enumerate(answer["vcpus"]):
         mine = [p["by_vcpu"][at] for p in placements]
         loads = [_range(row["loads_low"], row["loads_high"]) for row in mine]
@@ -182,20 +195,22 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
     console = _console()
     _head(console, store, answer["recording"])
     console.print()
-    table = _table("events", ("name", False), ("count", True))
+    table = fill_table("events", ("name", False), ("count", True))
     for name, count in sorted(answer["events"].items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(_escaped(name), str(count))
+        table.add_row(escaped(name), str(count))
     console.print(table)
     if answer["not_recorded"]:
-        names = ", ".join(_escaped(name) for name in answer["not_recorded"])
+        names = ", ".join(escaped(name) for name in answer["not_recorded"])
         console.print(Text(f"asked for, not recorded (absence means nothing): {names}"))
     console.print()
-    table = _table("exits", ("reason", False), ("count", True), ("exit to next entry, ms", True))
+    table = fill_table(
+        "exits", ("reason", False), ("count", True), ("exit to next entry, ms", True)
+    )
     for reason, row in answer["exits"].items():
-        table.add_row(_escaped(reason), str(row["count"]), _ms(row["ns"]))
+        table.add_row(escaped(reason), str(row["count"]), milliseconds(row["ns"]))
     console.print(table)
     console.print()
-    table = _table(
+    table = fill_table(
         "vCPUs", ("tid", True), ("VM", True), ("vcpu_id", True), ("entries", True), ("exits", True),
         ("guest ms", True), ("CPUs", True), ("migrations", True), ("inside at start/end", False),
     )  # fmt: skip
@@ -205,10 +220,12 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
         )
         shown = [row[key] for key in ("tid", "vm", "vcpu_id", "entries", "exits")]
         cells = ["-" if value is None else str(value) for value in shown]
-        table.add_row(*cells, _ms(row["guest_ns"]), str(row["cpus"]), str(row["migrations"]), edges)
+        table.add_row(
+            *cells, milliseconds(row["guest_ns"]), str(row["cpus"]), str(row["migrations"]), edges
+        )
     console.print(table)
     console.print()
-    table = _table(
+    table = fill_table(
         "windows, whole but for the losses below", ("cpu", True), ("from ns", True),
         ("to ns", True), ("events", True),
     )  # fmt: skip
@@ -217,13 +234,13 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
     console.print(table)
     console.print()
     if answer["data_loss"]:
-        table = _table(
+        table = fill_table(
             "data loss", ("cpu", True), ("from ns", True), ("to ns", True), ("cause", False),
             ("events", True),
         )  # fmt: skip
         for row in answer["data_loss"]:
             cells = [row[key] for key in ("cpu", "from", "to", "cause", "events")]
-            table.add_row(*("-" if value is None else _escaped(value) for value in cells))
+            table.add_row(*("-" if value is None else escaped(value) for value in cells))
         console.print(table)
         console.print()
     _trouble(console, answer)
@@ -242,7 +259,7 @@ def _trouble(console: Console, answer: dict[str, Any]) -> None:
     found = [c for c in COUNTERS if answer["trouble"].get(c.name)]
     if not found:
         return
-    table = _table(
+    table = fill_table(
         "trouble", ("what", False), ("count", True), ("meaning", False), ("advice", False)
     )
     for counter in found:

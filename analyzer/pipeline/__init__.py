@@ -1,8 +1,17 @@
 """What can the program do? Its verbs as plain functions, for the command line and for code."""
 
 from analyzer.pipeline.answers import info_of
+from analyzer.pipeline.calibrate import calibrate, write_cost_file
 from analyzer.pipeline.ingest import IngestOptions, ingest
 from analyzer.pipeline.part import Asked
 from analyzer.pipeline.whatif import whatif
 
-__all__ = ["Asked", "IngestOptions", "info_of", "ingest", "whatif"]
+__all__ = [
+    "Asked",
+    "IngestOptions",
+    "calibrate",
+    "info_of",
+    "ingest",
+    "whatif",
+    "write_cost_file",
+]

@@ -14,9 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analyzer.errors import MissingEvents, OutputError, UsageError
+from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
-from analyzer.pipeline.pricing import overhead_of
+from analyzer.pipeline.pricing import (
+    PRICING_ASSUMPTIONS,
+    Pricing,
+    assumptions_of,
+    overhead_of,
+    pricing_of,
+)
 from analyzer.pipeline.recorded import EdgeCounts, recorded_of, truth_of
+from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
 from analyzer.replay import Counts, Part, Placement, Replay, leaves_range, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
@@ -30,7 +38,7 @@ POINTS = 1024 * 1024
 COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
 BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
 ASSUMPTIONS = {
-    "guest-pmu-state": "low and typical price an idle guest PMU; high one that is used fully",
+    **PRICING_ASSUMPTIONS,
     "priced-not-measured": "swap times come from a cost file; nothing of them was measured here",
     "guest-work-fixed": "guest work and exits are held as recorded under every placement",
     "loop-range": "no mark of the inner loop is recorded: `loop` lies between joining every "
@@ -65,7 +73,7 @@ def choose_placements(names: list[str]) -> list[Placement]:
 
 def whatif(
     store: Store, names: list[str], cost: str | None = None, emulated: bool | None = None,
-    asked: Asked | None = None,
+    asked: Asked | None = None, sensitivity: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the answer of design.md section 10; result tables go to the store.
 
@@ -83,19 +91,23 @@ def whatif(
     part = part_of(store, asked)
     counted, edges = _replay_all(store, placements, part)
     recorded = recorded_of(store, part)
+    shown = recorded_operations(store, part)
+    pricing = pricing_of(recording, cost, shown, recorded["placement"])
     part_ns = recorded_ns(store, part)
     answers: list[dict[str, Any]] = []
     tables = ("placement", "placement_vcpu", "placement_reason")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
     used: set[str] = set()
     for placement in placements:
-        answer = _answer(store, placement, counted[placement.name], recording, part_ns, cost)
+        answer = _answer(store, placement, counted[placement.name], recording, part_ns, pricing)
         used.update(answer["assumptions"])
         answers.append(answer)
         _rows(store, placement, counted[placement.name], answer, rows, part)
         for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
             mine = [row for row in rows[table] if row["placement"] == placement.name]
             answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
+    set_dominated(pricing, answers)
+    moves = add_sensitivity(pricing, answers, recording) if sensitivity else None
     _write_results(store, names, cost, asked, rows)
     vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
     return {
@@ -105,6 +117,7 @@ def whatif(
         "recorded": recorded,
         "truth": truth_of(store, edges, recorded, part),
         "placements": answers,
+        "sensitivity": moves,
         "vcpus": [row for row in vcpus if part.vcpus is None or row["vcpu"] in part.vcpus],
         "notes": _notes(store),
         "assumptions": [
@@ -170,7 +183,7 @@ def _answer(
     pair: tuple[Counts, Counts],
     recording: dict[str, Any],
     part_ns: int,
-    cost: str | None,
+    pricing: Pricing,
 ) -> dict[str, Any]:
     marks = store.manifest["marks"]
     answer: dict[str, Any] = {
@@ -185,6 +198,7 @@ def _answer(
     for name, column in (("loaded_at_start", q.N_START), ("loaded_at_end", q.N_END)):
         answer[name] = _totals(pair, column)[0]
     answer["guest_ns"] = _totals(pair, q.N_GUEST)[0]
+    answer["exits"] = int(pair[0].reasons[:, q.Q_EXITS].sum())
     blind_ns: dict[str, Any] = {}
     parts = {name: _totals(pair, column) for name, column in BLIND.items()}
     whole = _pair(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))
@@ -195,7 +209,8 @@ def _answer(
     answer["blind_ns_low"], answer["blind_ns_high"] = whole
     answer["miscounted_ns"] = 0 if placement.perf_told else blind_ns["total"]
     assumptions = _assumptions(placement, answer, recording, marks)
-    answer["overhead"] = overhead_of(answer, recording, cost)
+    assumptions += assumptions_of(pricing, answer)
+    answer["overhead"] = overhead_of(pricing, answer, recording)
     overhead = answer["overhead"]
     answer["swap_ns"] = overhead["typical_ns"]
     answer["swap_ns_low"], answer["swap_ns_high"] = overhead["low_ns"], overhead["high_ns"]
@@ -208,7 +223,13 @@ def _answer(
     )
     answer["swaps_per_second"] = swaps / seconds if real and swaps is not None else None
     answer.update(
-        conflicts=None, leak_ns=None, unseen=None, feasible=None, because=None, dominated_by=None
+        conflicts=None,
+        leak_ns=None,
+        unseen=None,
+        feasible=None,
+        because=None,
+        dominated_by=None,
+        sensitivity=None,
     )
     answer["assumptions"] = assumptions
     return answer
@@ -217,7 +238,7 @@ def _answer(
 def _assumptions(
     placement: Placement, answer: dict[str, Any], recording: dict[str, Any], marks: dict[str, Any]
 ) -> list[str]:
-    used = ["guest-pmu-state", "priced-not-measured", "guest-work-fixed"]
+    used = ["priced-not-measured", "guest-work-fixed"]
     if placement.name == "loop" and not marks["hidden_reentries"]:
         told = "loop-marks" if marks["loop_marks_trusted"] else "loop-range"
         exact = marks["loop_events_exact"] and not marks["loop_marks_trusted"]
