@@ -128,7 +128,7 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
     table = fill_table(
         f"priced overhead ({', '.join(answer['placements'][0]['overhead']['cost_files'])})",
         ("placement", False), ("low ms", True), ("typical ms", True), ("high ms", True),
-        ("% of guest time", True), ("assumed", True),
+        ("% of guest time", True), ("on assumed", True),
     )  # fmt: skip
     for p in answer["placements"]:
         overhead = p["overhead"]
