@@ -23,7 +23,7 @@ from analyzer.store import Store
 from tests.conftest import ROOT
 
 AMD, INTEL, ARM = "k73m-hostperf", "k73mi-guestpmu", "A-arm64-k72-guestpmu"
-REAL: dict[str, Any] = {"vendor": None, "emulated": False}
+REAL: dict[str, Any] = {"arch": None, "vendor": None, "emulated": False}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,10 @@ ANSWERS = st.builds(
     counted, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6),
     st.sampled_from(["exit", "loop", "vcpu", "sched", "mine"]), st.booleans(),
 )  # fmt: skip
-FILES = ["x86-amd", "x86-intel", "intel-sapphire-rapids", "intel-skylake-sp", "amd-zen5", "arm64"]
+FILES = [
+    "x86-amd", "x86-intel", "intel-sapphire-rapids", "intel-skylake-sp", "amd-zen5", "arm64",
+    "loongarch", "power9",
+]  # fmt: skip
 
 
 # Law 10 for whole answers, with and without a known bound, of every shipped file.
@@ -229,6 +232,17 @@ def test_hull_of_two_vendors_has_no_typical() -> None:
     assert found["typical_ns"] is None
     assert found["low_ns"] == min(one["low_ns"] for one in each)
     assert found["high_ns"] == max(one["high_ns"] for one in each)
+
+
+# Without recorded swaps nothing else would keep an x86 host from arm64's prices.
+def test_file_of_another_architecture_is_refused(stores: dict[str, Store]) -> None:
+    with pytest.raises(UsageError, match="powerpc; the recording is of x86"):
+        whatif(stores[AMD], ["loop"], "power9")
+
+
+def test_architecture_without_a_swap_is_not_priced() -> None:
+    with pytest.raises(UsageError, match=r"swap\.load\.idle"):
+        pricing_of(REAL, "riscv", None, None)
 
 
 def test_file_without_a_swap_is_refused(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from analyzer.errors import UsageError
 from analyzer.pipeline import IngestOptions, ingest, whatif
 from analyzer.pipeline.pricing import Pricing, overhead_of, pricing_of
-from analyzer.pipeline.sensitivity import Ticks, add_sensitivity, set_dominated
+from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.ticks import Ticks
 from analyzer.store import Store
 from tests.conftest import ROOT, run_command
 
-REAL: dict[str, Any] = {"vendor": "GenuineIntel", "emulated": False}
+REAL: dict[str, Any] = {"arch": "x86", "vendor": "GenuineIntel", "emulated": False}
 COST = "intel-sapphire-rapids"
 LEVELS = ("low", "typical", "high")
 
@@ -205,7 +206,7 @@ def test_unknown_bounds_stay_unknown() -> None:
 
 
 def test_two_cost_files_have_no_common_latencies() -> None:
-    two = pricing_of({"vendor": None, "emulated": False}, None, None, None)
+    two = pricing_of({**REAL, "vendor": None}, None, None, None)
     with pytest.raises(UsageError, match="--cost x86-amd or x86-intel"):
         add_sensitivity(two, [made("loop", 1)], REAL)
 

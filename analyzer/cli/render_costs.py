@@ -21,7 +21,7 @@ def _three(values: dict[str, float | None] | None, unit: float = 1.0) -> str:
     if values is None:
         return "null"
     cells = ["-" if v is None else f"{v / unit:.4g}" for v in values.values()]
-    return " / ".join(cells)
+    return cells[0] if len(set(cells)) == 1 else " / ".join(cells)
 
 
 def print_sensitivity(answer: dict[str, Any]) -> None:
@@ -92,6 +92,13 @@ def _rates(console: Console, placements: list[dict[str, Any]]) -> None:
         table.add_row(p["name"], _three(hz["swaps_per_tick"]), _three(hz["per_tick_ns"]), *cells)
     console.print(table)
     first = placements[0]["sensitivity"]["hz"]
+    if first["forced_exits"] is None:
+        console.print(Text("exits that ticks forced: not told by this recording"))
+    else:
+        hz = "not told" if first["recorded_hz"] is None else f"{first['recorded_hz']:g}"
+        exits = placements[0]["sensitivity"]["exit_rate"]["exits"]
+        console.print(Text(f"ticks forced {first['forced_exits']} of {exits} exits; HZ: {hz}"))
+        _hertz(console, placements)
     if first["per_guest_second_ns"] is not None:
         console.print()
         rates = list(first["per_guest_second_ns"])
@@ -107,6 +114,19 @@ def _rates(console: Console, placements: list[dict[str, Any]]) -> None:
             ]
             table.add_row(p["name"], *cells)
         console.print(table)
+
+
+def _hertz(console: Console, placements: list[dict[str, Any]]) -> None:
+    console.print()
+    rates = list(placements[0]["sensitivity"]["hz"]["overhead_ns"])
+    table = fill_table(
+        "typical ms, had the tick run at", ("placement", False), *((name, True) for name in rates)
+    )
+    for p in placements:
+        prices = p["sensitivity"]["hz"]["overhead_ns"]
+        found = [None if prices[name] is None else prices[name]["typical"] for name in rates]
+        table.add_row(p["name"], *(milliseconds(value) for value in found))
+    console.print(table)
 
 
 def print_calibration(answer: dict[str, Any]) -> None:

@@ -114,6 +114,9 @@ def pricing_of(
     models = []
     for name in (cost,) if cost else cost_files_of(recording):
         file = load_cost(name)
+        arch = recording["arch"]
+        if arch is not None and file.arch not in (None, arch):
+            raise UsageError(f"cost file {name} is for {file.arch}; the recording is of {arch}")
         for direction in ("load", "put"):
             for state in ("idle", "busy"):
                 if state not in file.swaps.get(direction, {}):

@@ -5,13 +5,13 @@ Algebra over the counts of one replay: nothing here reads the recording again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.pipeline.pricing import Model, Pricing, amounts_of, counts_of, vectors_of
+from analyzer.pipeline.ticks import INTERRUPTED, Ticks
 from analyzer.replay.algebra import (
     break_even,
     cheapest_share,
@@ -24,25 +24,15 @@ from analyzer.replay.algebra import (
 )
 from analyzer.replay.cost import LEVELS
 
-__all__ = ["Ticks", "add_sensitivity", "set_dominated"]
+__all__ = ["add_sensitivity", "set_dominated"]
 
 Array = np.ndarray[Any, Any]
 POINTS = 10_000
 HZ = {"100": 100, "250": 250, "1000": 1000, "nohz_full": 0}
 EXIT_FACTORS = (0.5, 2.0, 10.0)
-# Exits for a host interrupt, as the catalogues of analyzer.arch name them.
-INTERRUPTED = ("EXTERNAL_INTERRUPT", "interrupt", "IRQ")
 # Where no such exit tells: an interrupt always ends guest mode and the inner loop, and neither the
 # run loop around it nor the thread's turn on the CPU.
 SWAPS_OF_AN_INTERRUPT = {"exit": 1.0, "loop": 1.0, "vcpu": 0.0, "sched": 0.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """How many exits the host's tick forced, and the HZ at which it was recorded."""
-
-    forced_exits: int
-    hz: float
 
 
 def _levels(values: Array) -> dict[str, float | None]:
@@ -93,7 +83,8 @@ def add_sensitivity(
 ) -> dict[str, Any]:
     """Add `sensitivity` to every placement and return what holds for all of them.
 
-    answers: placements of `whatif` with by_reason. ticks: None where nobody counted them.
+    answers: placements of `whatif` with by_reason. ticks: None where they cannot be told;
+    without their HZ only the price without any tick is known.
     UsageError where the vendor is unknown and no cost file was named: two files have no common
     latencies to move.
     """
@@ -190,11 +181,14 @@ def _hz(
     vectors = vectors_of(pricing, model, answer["boundary"])
     one = count_operations(amounts, vectors)
     per_tick = intervals(one[None], model.latencies)[0]
-    overheads = None
+    overheads: dict[str, Any] | None = None
     if ticks is not None:
         overheads = {}
         for name, hz in HZ.items():
-            more = ticks.forced_exits * (hz / ticks.hz - 1)
+            if ticks.hz is None and hz:
+                overheads[name] = None
+                continue
+            more = ticks.forced_exits * ((hz / ticks.hz if ticks.hz else 0) - 1)
             overheads[name] = _levels(_moved(model, counts, more * one))
     # A rate per second of a guest whose seconds mean nothing would be none.
     is_real = recording["emulated"] is not True

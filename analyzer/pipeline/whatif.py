@@ -25,6 +25,7 @@ from analyzer.pipeline.pricing import (
 )
 from analyzer.pipeline.recorded import EdgeCounts, recorded_of, truth_of
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.ticks import count_ticks
 from analyzer.replay import Counts, Part, Placement, Replay, leaves_range, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
@@ -107,7 +108,9 @@ def whatif(
             mine = [row for row in rows[table] if row["placement"] == placement.name]
             answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
     set_dominated(pricing, answers)
-    moves = add_sensitivity(pricing, answers, recording) if sensitivity else None
+    moves = None
+    if sensitivity:
+        moves = add_sensitivity(pricing, answers, recording, count_ticks(store, part, recording))
     _write_results(store, names, cost, asked, rows)
     vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
     return {

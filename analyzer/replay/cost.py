@@ -25,9 +25,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class CostFile:
-    """One cost file with what it inherits: operations {low, typical, high, kind} and swaps."""
+    """One cost file with what it inherits: operations {low, typical, high, kind} and swaps.
+
+    arch: whose operations they are; None where a file of the user's own does not say.
+    """
 
     name: str
+    arch: str | None
     operations: dict[str, dict[str, Any]]
     swaps: dict[str, Any]
     counters: dict[str, Any]
@@ -106,7 +110,8 @@ def _load(name: str, heirs: tuple[str, ...]) -> CostFile:
     two_level = {d: s for d, s in swaps.items() if d in ("load", "put", "exit")}
     _check_swaps(name, two_level, operations)
     counters = {**(parent.counters if parent else {}), **raw.get("counters", {})}
-    return CostFile(str(raw.get("name", name)), operations, swaps, counters)
+    arch = raw.get("arch", parent.arch if parent else None)
+    return CostFile(str(raw.get("name", name)), arch, operations, swaps, counters)
 
 
 def swap_operations(
