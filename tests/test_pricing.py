@@ -208,6 +208,18 @@ def test_free_operations_cost_nothing(answer: dict[str, Any], cost: str) -> None
         assert found["assumed_share"] is None
 
 
+# What later placements do besides swapping is priced like the rest.
+def test_extra_operations_are_added() -> None:
+    pricing = pricing_of(REAL, "x86-intel", None, None)
+    plain = counted(10, 0, 0, "loop")
+    traps = {"extra_operations": {"trapped_pmu_read": (5, 6, 7)}}
+    before, after = (overhead_of(pricing, one, REAL) for one in (plain, {**plain, **traps}))
+    more = [after[f"{level}_ns"] - before[f"{level}_ns"] for level in ("low", "typical", "high")]
+    assert more == pytest.approx([5 * 450, 6 * 700, 7 * 1300])
+    with pytest.raises(UsageError, match=r"op\.unheard_of"):
+        overhead_of(pricing, {**plain, "extra_operations": {"unheard_of": (1, 1, 1)}}, REAL)
+
+
 # The more guests use their PMU, the more operations a typical swap has.
 @pytest.mark.parametrize("cost", FILES)
 def test_share_of_busy_guests_moves_typical_between_the_ends(cost: str) -> None:

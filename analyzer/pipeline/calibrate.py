@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.arch.x86.operations import OPERATIONS
+from analyzer.arch.x86.operations import OPERATION_NAMES
 from analyzer.errors import MissingEvents, OutputError, UsageError
 from analyzer.pipeline.operations import accesses
 from analyzer.pipeline.pricing import cost_files_of
 from analyzer.replay.cost import LEVELS, SCHEMA, CostFile, load_cost
 from analyzer.store import Store
+from analyzer.timeline.attribution.words import ACTORS, Actor
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,12 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "cost_toml", "write_cost_file"]
 
 Array = np.ndarray[Any, Any]
-ACTORS = ("kvm_load", "kvm_put", "perf_load", "perf_put", "host_perf")
+BURSTS = (Actor.KVM_LOAD, Actor.KVM_PUT, Actor.PERF_LOAD, Actor.PERF_PUT, Actor.HOST_PERF)
 # Chosen by us: below this an order statistic of the 5th percentile rests on less than five gaps.
 LEAST_GAPS = 100
 # Of a normal law: the rank interval of a median at 99 %.
 Z99 = 2.576
-REGISTERS = frozenset(OPERATIONS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ def _count_gaps(store: Store) -> pl.DataFrame:
     found, carried = [], None
     columns = ["ts", "cpu", "actor", "episode", "operation"]
     for rows in accesses(store, ["ts", "cpu"], ["episode"]):
-        # A null actor is no access of a swap or of perf, yet it stands between two that are.
+        # What is nobody's access of the PMU stands between two that are all the same.
         rows = rows.select(columns)
         rows = rows if carried is None else pl.concat([carried, rows])
         before = pl.col("ts", "actor", "episode").shift(1).over("cpu").name.prefix("last_")
         gaps = rows.with_columns(before).filter(
-            pl.col("actor").is_in(ACTORS),
+            pl.col("actor").is_in(BURSTS),
             pl.col("actor") == pl.col("last_actor"),
             pl.col("episode").eq_missing(pl.col("last_episode")),
         )
@@ -81,7 +81,7 @@ def _count_gaps(store: Store) -> pl.DataFrame:
         found.append(gaps.group_by(keys).len())
         carried = rows.group_by("cpu", maintain_order=True).last().select(columns)
     if not found:
-        return pl.DataFrame(schema={**dict.fromkeys(keys, pl.String), "len": pl.Int64})
+        return pl.DataFrame(schema={**dict.fromkeys(keys, pl.Int64), "len": pl.Int64})
     return pl.concat(found).group_by(keys).agg(pl.col("len").sum()).sort(keys)
 
 
@@ -109,7 +109,7 @@ def _tightest(counted: pl.DataFrame) -> tuple[dict[str, Gaps], dict[str, int], i
     total: dict[str, int] = {}
     for (operation, actor), rows in counted.group_by(["operation", "actor"], maintain_order=True):
         gaps, times = rows["gap"].to_numpy(), rows["len"].to_numpy().astype(np.int64)
-        found = _statistics(str(operation), str(actor), gaps, times, step)
+        found = _statistics(OPERATION_NAMES[operation], ACTORS[actor], gaps, times, step)
         total[found.operation] = total.get(found.operation, 0) + found.gaps
         other = best.get(found.operation)
         if found.gaps >= LEAST_GAPS and (other is None or found.median < other.median):
@@ -214,7 +214,7 @@ def _refused(file: CostFile, best: dict[str, Gaps], total: dict[str, int]) -> li
     for name in sorted(file.operations.keys() - best.keys()):
         if name == "trace_record":
             because = "estimated beside the rest, but with the code between two accesses in it"
-        elif name not in REGISTERS:
+        elif name not in OPERATION_NAMES:
             because = "no register access that an event shows: needs a loop of its own"
         elif total.get(name, 0):
             because = f"{total[name]} gaps, of one actor less than the {LEAST_GAPS} needed"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.arch.x86.operations import OPERATIONS
+from analyzer.arch.x86.operations import OPERATION_NAMES
 from analyzer.errors import UsageError
 from analyzer.pipeline.operations import RecordedOperations
 from analyzer.replay.algebra import assumed_share, count_operations, intervals
@@ -64,7 +64,6 @@ PRICING_ASSUMPTIONS = {
 }
 # What a placement does that is paid for, in the order of the rows of `amounts`.
 UNITS = ("load", "put", "exit")
-REGISTERS = frozenset(OPERATIONS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ def _swap(pricing: Pricing, model: Model, direction: str, is_own: bool) -> Array
     if shown is None or not shown.swaps[direction]:
         return formula
     # KVM's calls and a store to the xAPIC leave no event: those are the formula's.
-    unseen = formula[1] * np.array([name not in REGISTERS for name in model.names])
+    unseen = formula[1] * np.array([name not in OPERATION_NAMES for name in model.names])
     kvm = unseen + model.vector(_kvm(pricing, shown, direction))
     perf = [
         model.vector(part[direction]) for part in (shown.perf_least, shown.perf, shown.perf_most)
@@ -198,10 +197,19 @@ def amounts_of(pricing: Pricing, answer: dict[str, Any]) -> Array:
 
 
 def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
-    """Return float64[3, k]: a placement's operations; NaN where its swaps have no known bound."""
-    return count_operations(
+    """Return float64[3, k]: a placement's operations; NaN where its swaps have no known bound.
+
+    Beside its swaps and exits a placement may do what only it does (traps of an emulated PMU, the
+    trap that arms a demand, reads through a loaded one): `extra_operations` of its answer, {name:
+    (low, typical, high)}.
+    """
+    swaps = count_operations(
         amounts_of(pricing, answer), vectors_of(pricing, model, answer["boundary"])
     )
+    extra = answer.get("extra_operations", {})
+    rows = [model.vector({name: found[at] for name, found in extra.items()}) for at in range(3)]
+    total: Array = swaps + np.stack(rows)
+    return total
 
 
 def assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]:

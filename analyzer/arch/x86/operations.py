@@ -7,7 +7,7 @@ none of them, host perf's half may.
 
 from __future__ import annotations
 
-__all__ = ["OPERATIONS", "OPERATIONS_OF_OTHERS"]
+__all__ = ["OPERATIONS", "OPERATIONS_OF_OTHERS", "OPERATION_NAMES"]
 
 # (op of pmu_access, role) -> operation.
 OPERATIONS = {
@@ -34,3 +34,5 @@ OPERATIONS_OF_OTHERS = {
     "read": "counter_read_msr",
     "write": "selector_write",
 }
+# What their numbers in columns mean.
+OPERATION_NAMES = tuple(sorted({*OPERATIONS.values(), *OPERATIONS_OF_OTHERS.values()}))
