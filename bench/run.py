@@ -89,10 +89,12 @@ def child_ingest(path: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         writer, timeline = StoreWriter(Path(folder) / "x.vpmu"), Timeline()
         opened = find_reader(path, path).open(path, ReadOptions(), Trouble())
-        feeding = 0.0
+        feeding = storing = 0.0
         for batch in opened.batches(lambda done, total: None):
+            before = time.process_time()
             for name, rows in batch.tables.items():
                 writer.append(name, rows)
+            storing += time.process_time() - before
             before = time.process_time()
             timeline.feed(batch.stream)
             feeding += time.process_time() - before
@@ -105,7 +107,8 @@ def child_ingest(path: str) -> dict[str, Any]:
         done = time.process_time()
     return {
         "start": ready - start,
-        "recorded": recorded - ready - feeding,
+        "read": recorded - ready - feeding - storing,
+        "stored": storing,
         "timeline": done - recorded + feeding,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
@@ -169,7 +172,7 @@ def slopes(
         measure("ingest", short)
         few, many = measure("ingest", short), measure("ingest", long)
         millions = (n_long - n_short) / 1e6
-        for name in ("recorded", "timeline"):
+        for name in ("read", "stored", "timeline"):
             slope = (many[name] - few[name]) / millions
             print(f"  {name}: {slope:.3f} CPU s per million events")
         print(f"  start-up: {few['start']:.2f} CPU s; peak {few['peak_mb']:.0f} MB at {n_short}")

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from analyzer.errors import MissingEvents, OutputError, UsageError
-from analyzer.pipeline import IngestOptions, calibrate, ingest, whatif, write_cost_file
+from analyzer.pipeline import (
+    IngestOptions,
+    calibrate,
+    choose_designs,
+    ingest,
+    whatif,
+    write_cost_file,
+)
 from analyzer.replay import load_cost
 from analyzer.store import Store
 from tests import perfetto_writer as w
@@ -208,7 +215,7 @@ def test_written_file_is_a_cost_file_that_whatif_prices_with(tmp_path: Path) -> 
         assert file.operations[name] == parent.operations[name]
     # What was assumed weighs less in a price by a calibrated file.
     shares = [
-        whatif(store, ["loop"], cost)["placements"][0]["overhead"]["assumed_share"]
+        whatif(store, choose_designs(["loop"]), cost)["placements"][0]["overhead"]["assumed_share"]
         for cost in ("x86-intel", str(path))
     ]
     assert shares[1] < shares[0] == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analyzer.errors import UsageError
-from analyzer.pipeline import Asked, IngestOptions, ingest, whatif
+from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
 from analyzer.store import Store
 from tests.conftest import ROOT, run_command
 
@@ -24,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def answers(store: Store, **asked: Any) -> dict[str, Any]:
-    return whatif(store, ["all"], asked=Asked(**asked))
+    return whatif(store, choose_designs(["all"]), asked=Asked(**asked))
 
 
 def sums(*found: dict[str, Any]) -> list[list[int]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from analyzer.pipeline import IngestOptions, info_of, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, info_of, ingest, whatif
 from analyzer.store import Store
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -144,7 +144,7 @@ def test_loads_of_all_placements_agree_with_a_slow_count(
     case: tuple[Store, dict[str, Any]],
 ) -> None:
     store, golden = case
-    answer = whatif(store, ["all"])
+    answer = whatif(store, choose_designs(["all"]))
     loads = {p["name"]: (p["loads_low"], p["loads_high"]) for p in answer["placements"]}
     entries = sum(row["entries"] for row in golden["timeline"].values())
     arm64 = golden["machine"] == "aarch64"
@@ -182,7 +182,7 @@ def test_modes_tile_every_vcpus_time(case: tuple[Store, dict[str, Any]]) -> None
 
 def test_blind_time_does_not_fall_from_exit_to_sched(case: tuple[Store, dict[str, Any]]) -> None:
     store, _ = case
-    answers = whatif(store, ["exit", "loop", "vcpu", "sched"])["placements"]
+    answers = whatif(store, choose_designs(["exit", "loop", "vcpu", "sched"]))["placements"]
     for bound in ("low", "high"):
         blind = [p["blind_ns"][f"total_{bound}"] for p in answers]
         assert blind == sorted(blind)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analyzer.pipeline import IngestOptions, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 from analyzer.readers.perfetto import batches, index
 from analyzer.tables import BY_NAME
 from analyzer.timeline import spool
@@ -34,6 +34,8 @@ def test_pieces_of_any_size_give_the_same_tables(
             assert cut.read(table).to_pylist() == whole.read(table).to_pylist(), table
     same = ("loads", "puts", "residency_ns", "blind_ns", "guest_ns")
     for a, b in zip(
-        whatif(whole, ["all"])["placements"], whatif(cut, ["all"])["placements"], strict=True
+        whatif(whole, choose_designs(["all"]))["placements"],
+        whatif(cut, choose_designs(["all"]))["placements"],
+        strict=True,
     ):
         assert [a[key] for key in same] == [b[key] for key in same]

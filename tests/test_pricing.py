@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analyzer.arch.x86.operations import OPERATIONS
 from analyzer.errors import UsageError
-from analyzer.pipeline import Asked, IngestOptions, ingest, operations, whatif
+from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, operations, whatif
 from analyzer.pipeline.operations import RecordedOperations, recorded_operations
 from analyzer.pipeline.part import part_of
 from analyzer.pipeline.pricing import Pricing, overhead_of, pricing_of, vectors_of
@@ -103,7 +103,7 @@ def test_batches_and_parts_change_nothing(
 
 def test_nothing_recorded_is_priced_by_the_formula(stores: dict[str, Store]) -> None:
     assert recorded_operations(stores[ARM], Part()) is None
-    [answer] = whatif(stores[ARM], ["vcpu"])["placements"]
+    [answer] = whatif(stores[ARM], choose_designs(["vcpu"]))["placements"]
     found = answer["overhead"]["operations"]["load"]
     assert (found["typical_from"], found["ends_from"]) == ("formula", "formula")
     assert found["operations"]["sysreg_write"] == {"low": 21, "typical": 21, "high": 21}
@@ -111,7 +111,7 @@ def test_nothing_recorded_is_priced_by_the_formula(stores: dict[str, Store]) -> 
 
 
 def test_recorded_placement_pays_for_what_was_recorded(stores: dict[str, Store]) -> None:
-    answers = {p["name"]: p for p in whatif(stores[AMD], ["all"])["placements"]}
+    answers = {p["name"]: p for p in whatif(stores[AMD], choose_designs(["all"]))["placements"]}
     own, other = answers["loop"]["overhead"], answers["vcpu"]["overhead"]
     for found in own["operations"].values():
         assert (found["typical_from"], found["ends_from"]) == ("recorded", "recorded")
@@ -132,7 +132,7 @@ def test_recorded_placement_pays_for_what_was_recorded(stores: dict[str, Store])
 
 def test_percentages_are_null_on_an_emulated_machine_only(stores: dict[str, Store]) -> None:
     for emulated, is_null in ((None, True), (True, True), (False, False)):
-        for p in whatif(stores[AMD], ["all"], emulated=emulated)["placements"]:
+        for p in whatif(stores[AMD], choose_designs(["all"]), emulated=emulated)["placements"]:
             assert (p["overhead"]["percent_of_guest_time"] is None) == is_null
             assert p["overhead"]["typical_ns"] > 0
 
@@ -142,7 +142,7 @@ def test_a_dearer_file_never_makes_a_placement_cheaper(
     stores: dict[str, Store], tmp_path: Path, name: str
 ) -> None:
     parent = {AMD: "x86-amd", INTEL: "x86-intel"}[name]
-    before = whatif(stores[name], ["all"], parent)["placements"]
+    before = whatif(stores[name], choose_designs(["all"]), parent)["placements"]
     for operation in ("counter_write", "perf_event_in", "vm_roundtrip_slow", "status_read"):
         path = tmp_path / f"{operation}.toml"
         path.write_text(
@@ -150,7 +150,7 @@ def test_a_dearer_file_never_makes_a_placement_cheaper(
             f"[op.{operation}]\nlow = 1e4\ntypical = 2e4\nhigh = 3e4\nkind = 'assumed'\n"
             "source = ['test']\n"
         )
-        after = whatif(stores[name], ["all"], str(path))["placements"]
+        after = whatif(stores[name], choose_designs(["all"]), str(path))["placements"]
         for old, new in zip(before, after, strict=True):
             for level in ("low_ns", "typical_ns", "high_ns"):
                 assert new["overhead"][level] >= old["overhead"][level], operation
@@ -249,7 +249,7 @@ def test_hull_of_two_vendors_has_no_typical() -> None:
 # Without recorded swaps nothing else would keep an x86 host from arm64's prices.
 def test_file_of_another_architecture_is_refused(stores: dict[str, Store]) -> None:
     with pytest.raises(UsageError, match="powerpc; the recording is of x86"):
-        whatif(stores[AMD], ["loop"], "power9")
+        whatif(stores[AMD], choose_designs(["loop"]), "power9")
 
 
 def test_architecture_without_a_swap_is_not_priced() -> None:

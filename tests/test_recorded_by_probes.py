@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analyzer.pipeline import IngestOptions, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "B-arm64-k72-hostperf-kp.pftrace.zst"
 
@@ -22,7 +22,7 @@ def test_vcpu_loads_and_puts_contain_the_probed_numbers(tmp_path: Path) -> None:
     tids = pa.array(store.read("vcpu")["tid"].to_pylist(), pa.int32())
     names = spans["name"].cast(pa.string())
     own = pc.is_in(spans["tid"], tids)
-    answer = whatif(store, ["vcpu"])["placements"][0]
+    answer = whatif(store, choose_designs(["vcpu"]))["placements"][0]
     for probe, key in (("kvm_arch_vcpu_load", "loads"), ("kvm_arch_vcpu_put", "puts")):
         recorded = len(spans.filter(pc.and_(own, pc.equal(names, probe))))
         assert recorded > 700

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
-from analyzer.pipeline import IngestOptions, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 from analyzer.pipeline.pricing import Pricing, overhead_of, pricing_of
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
 from analyzer.pipeline.ticks import Ticks
@@ -56,7 +56,7 @@ def pricing(cost: str | None = COST) -> Pricing:
 
 
 def test_operations_add_up_to_the_price(store: Store) -> None:
-    answer = whatif(store, ["all"], sensitivity=True)
+    answer = whatif(store, choose_designs(["all"]), sensitivity=True)
     latencies = answer["sensitivity"]["operations"]
     for p in answer["placements"]:
         found = p["sensitivity"]["operations"]
@@ -67,14 +67,14 @@ def test_operations_add_up_to_the_price(store: Store) -> None:
 
 # 1 ns more for an operation costs as many ns as it is done; the loop below prices it anew.
 def test_slope_is_what_one_ns_more_costs(store: Store, tmp_path: Path) -> None:
-    before = whatif(store, ["loop"], "x86-intel", sensitivity=True)["placements"][0]
+    before = whatif(store, choose_designs(["loop"]), "x86-intel", sensitivity=True)["placements"][0]
     path = tmp_path / "my.toml"
     path.write_text(
         "schema = 'vpmu-analyzer/cost/1'\nname = 'my'\ninherits = 'x86-intel'\n"
         "[op.selector_write]\nlow = 36\ntypical = 53\nhigh = 121\nkind = 'assumed'\n"
         "source = ['test']\n"
     )
-    after = whatif(store, ["loop"], str(path))["placements"][0]
+    after = whatif(store, choose_designs(["loop"]), str(path))["placements"][0]
     slope = before["sensitivity"]["operations"]["selector_write"]["ns_per_ns"]
     moved = after["overhead"]["typical_ns"] - before["overhead"]["typical_ns"]
     assert moved == pytest.approx(slope)
@@ -170,7 +170,7 @@ def test_hz_without_a_count_of_ticks_prices_one_of_them() -> None:
 
 
 def test_rates_per_second_are_null_on_an_emulated_machine(store: Store) -> None:
-    for p in whatif(store, ["all"], sensitivity=True)["placements"]:
+    for p in whatif(store, choose_designs(["all"]), sensitivity=True)["placements"]:
         assert p["sensitivity"]["hz"]["per_guest_second_ns"] is None
         assert p["sensitivity"]["hz"]["per_tick_ns"]["high"] >= 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analyzer.pipeline import IngestOptions, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 from analyzer.pipeline.ticks import INTERRUPTED, count_ticks, estimate_hz
 from analyzer.replay import Part
 from analyzer.store import Store
@@ -62,7 +62,7 @@ def test_forced_exits_are_those_of_a_plain_walk(tmp_path: Path, name: str) -> No
     assert ticks.forced_exits == plain_count(store) > 10
     # Times of an emulated machine tell no HZ, so only the price without ticks is known.
     assert ticks.hz is None
-    [loop] = whatif(store, ["loop"], sensitivity=True)["placements"]
+    [loop] = whatif(store, choose_designs(["loop"]), sensitivity=True)["placements"]
     hz = loop["sensitivity"]["hz"]
     assert hz["forced_exits"] == ticks.forced_exits
     assert hz["overhead_ns"]["250"] is None
@@ -84,7 +84,7 @@ def test_parts_add_up(tmp_path: Path) -> None:
 def test_nameless_timers_tell_no_tick(tmp_path: Path) -> None:
     store = load(tmp_path, "k73m-hostperf.pftrace")
     assert count_ticks(store, Part(), EMULATED) is None
-    [loop] = whatif(store, ["loop"], sensitivity=True)["placements"]
+    [loop] = whatif(store, choose_designs(["loop"]), sensitivity=True)["placements"]
     assert loop["sensitivity"]["hz"]["forced_exits"] is None
     assert loop["sensitivity"]["hz"]["overhead_ns"] is None
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from analyzer.errors import LimitError
-from analyzer.pipeline import IngestOptions, ingest, whatif
+from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 from analyzer.store import Store
 from analyzer.timeline import build
 from tests import perfetto_writer as w
@@ -68,7 +68,7 @@ def modes(store: Store) -> list[tuple[Any, ...]]:
 
 
 def counts(store: Store, name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = whatif(store, [name])["placements"][0]
+    answer: dict[str, Any] = whatif(store, choose_designs([name]))["placements"][0]
     keys = ("loads_low", "loads_high", "puts_low", "puts_high", "loaded_at_start", "loaded_at_end")
     return {key: answer[key] for key in keys}
 
@@ -140,7 +140,7 @@ def test_nmi_that_hits_the_guest_ends_the_slice_where_its_handler_began(tmp_path
     piece = store.read("guest_slice").to_pylist()[0]
     assert (piece["ts"], piece["end"], piece["ended_by"], piece["exit_ts"]) == (30, 40, "nmi", 50)
     # `loop` without a mark is a range: swapping at every exit sees nothing of the handler.
-    blind = whatif(store, ["loop"])["placements"][0]["blind_ns"]
+    blind = whatif(store, choose_designs(["loop"]))["placements"][0]["blind_ns"]
     assert (blind["interrupt_low"], blind["interrupt_high"]) == (0, 5)
 
 
@@ -203,7 +203,7 @@ def test_without_a_vendor_the_price_is_the_hull_of_both(tmp_path: Path, vendor: 
     packets = [w.system_info(), cpu(0, *events, switch(80, VCPU, 0))]
     path.write_bytes(w.trace(packets))
     store = ingest(str(path), tmp_path / "y.vpmu", IngestOptions(vendor=vendor), lambda d, t: None)
-    overhead = whatif(store, ["loop"])["placements"][0]["overhead"]
+    overhead = whatif(store, choose_designs(["loop"]))["placements"][0]["overhead"]
     assert len(overhead["cost_files"]) == (2 if vendor is None else 1)
     assert (overhead["typical_ns"] is None) == (vendor is None)
     assert overhead["low_ns"] < overhead["high_ns"]

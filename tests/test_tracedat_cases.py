@@ -236,6 +236,25 @@ def test_dates_shifts_and_clocks_without_a_unit_are_told(tmp_path: Path) -> None
     assert got.trouble.counts == {"clock_without_unit": 1, "guest_times_unshifted": 1}
 
 
+# The option GUEST maps host threads to vCPUs; an event that carries a number knows better.
+def test_a_guests_threads_are_known_beforehand(tmp_path: Path) -> None:
+    shape = Shape(big=True)
+    guest = b"guest\0" + shape.pack("QI", 1, 2) + shape.pack("IIII", 0, 70, 1, 7)
+    got = read(tmp_path, write(shape, small(shape), options=[(13, guest)]).raw)
+    assert got.facts.vcpu_ids == {70: 0, 7: 3}
+
+
+# Sub-buffers larger than a page: version 6 tells of them in header_page only.
+@pytest.mark.parametrize("version", [6, 7])
+def test_pages_may_be_larger_than_the_machines(version: int, tmp_path: Path) -> None:
+    shape = Shape(version, page_size=512)
+    raw = bytearray(write(shape, small(shape)).raw)
+    raw[14:18] = shape.pack("I", 256)
+    got = read(tmp_path, bytes(raw))
+    assert len(got.stream) == 6
+    assert got.facts.damage == []
+
+
 def test_events_without_a_format_are_counted_by_number(tmp_path: Path) -> None:
     shape = Shape()
     page = shape.page(1, shape.event(0, shape.record(4321, 1)))

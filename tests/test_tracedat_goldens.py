@@ -47,7 +47,7 @@ class Case:
             recording = TraceDatRecording(plain, ReadOptions(), self.trouble)
             kinds = recording.kinds.kinds
             done = 0
-            for rows, order in Pieces(recording.streams, self.trouble):
+            for rows, order in Pieces(recording.streams):
                 place = np.empty(order.size, np.int64)
                 place[order] = np.arange(order.size) + done
                 done += order.size
@@ -75,7 +75,7 @@ class Case:
         values = np.zeros((len(fields), at.size), np.int64)
         sizes = np.zeros((len(fields), at.size), np.int32)
         gather_fields(
-            rows.buf, rows.off[at], rows.size[at], np.zeros(at.size, np.int32), places,
+            rows.buf, at, rows.off, rows.size, np.zeros(at.size, np.int32), places,
             recording.parts.big, values, sizes,
         )  # fmt: skip
         part: dict[str, Any] = {

@@ -28,6 +28,13 @@ Emulated = Annotated[
     typer.Option("--emulated", help="yes or no: was the recorded machine emulated (or a guest)?"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
+Perf = Annotated[
+    list[str] | None, typer.Option("--perf", help="told, untold: is perf told at the boundary?")
+]
+Hook = Annotated[
+    list[str] | None,
+    typer.Option("--hook", help="perf, notifier: which hook swaps at a context switch?"),
+]
 DAMAGED = 3
 # Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
 RANGE_LIMIT = 65536
@@ -37,6 +44,11 @@ def _flag(emulated: str | None) -> bool | None:
     if emulated not in (None, "yes", "no"):
         raise UsageError(f"--emulated is {emulated!r}; allowed: yes, no")
     return None if emulated is None else emulated == "yes"
+
+
+def _words(items: list[str] | None) -> list[str] | None:
+    # Comma lists, repeatable.
+    return None if items is None else [word for item in items for word in item.split(",") if word]
 
 
 def _numbers(flag: str, text: str | None) -> tuple[int, ...]:
@@ -146,6 +158,8 @@ def whatif_command(
     vcpu: Annotated[
         str | None, typer.Option(help="count these vCPUs only, by the tids that info shows")
     ] = None,
+    perf: Perf = None,
+    hook: Hook = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
     ] = False,
@@ -155,13 +169,13 @@ def whatif_command(
     """Replay placements of the swap over a recording: swaps, overhead, blind time."""
     _announce()
     from analyzer.cli import render
-    from analyzer.pipeline import Asked, IngestOptions, whatif
+    from analyzer.pipeline import Asked, IngestOptions, choose_designs, whatif
 
-    names = [name for item in boundary or ["all"] for name in item.split(",") if name]
+    designs = choose_designs(_words(boundary) or ["all"], _words(perf), _words(hook))
     flag = _flag(emulated)
     asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     store, code = _open(source, IngestOptions(flag))
-    answer = whatif(store, names, cost, flag, asked, sensitivity)
+    answer = whatif(store, designs, cost, flag, asked, sensitivity)
     if json_output:
         render.print_json(answer)
     else:
@@ -196,6 +210,36 @@ def calibrate_command(
     if output is not None:
         answer = write_cost_file(answer, output)
     render.print_json(answer) if json_output else render_costs.print_calibration(answer)
+    raise typer.Exit(code)
+
+
+@app.command("conflicts")
+def conflicts_command(
+    source: Annotated[str | None, typer.Argument(metavar="[STORE|TRACE]")] = None,
+    boundary: Annotated[
+        list[str] | None, typer.Option("--boundary", "-b", help="exit, loop, vcpu, sched or all")
+    ] = None,
+    perf: Perf = None,
+    hook: Hook = None,
+    context: Annotated[
+        str | None, typer.Option(help="only this context: tick, mux_timer, ipi, nmi, …")
+    ] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="rows to list, 0: all")] = 20,
+    emulated: Emulated = None,
+    json_output: Json = False,
+) -> None:
+    """List what host perf would have met, with the recorded events around each."""
+    _announce()
+    from analyzer.cli.conflicts import print_conflicts
+    from analyzer.cli.render import print_json
+    from analyzer.pipeline import IngestOptions, choose_designs, conflicts_of
+
+    designs = choose_designs(_words(boundary) or ["vcpu"], _words(perf), _words(hook))
+    if limit < 0:
+        raise UsageError(f"--limit is {limit}; allowed: 0 or more")
+    store, code = _open(source, IngestOptions(_flag(emulated)))
+    answer = conflicts_of(store, designs, context, limit or None)
+    print_json(answer) if json_output else print_conflicts(str(store.path), answer)
     raise typer.Exit(code)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from analyzer.cli.render import WIDTH, escaped, fill_table, milliseconds
+from analyzer.cli.drawing import escaped, in_ms, new_console, new_table
 
 __all__ = ["print_calibration", "print_sensitivity"]
 
@@ -26,11 +26,11 @@ def _three(values: dict[str, float | None] | None, unit: float = 1.0) -> str:
 
 def print_sensitivity(answer: dict[str, Any]) -> None:
     """Draw what `whatif --sensitivity` adds."""
-    console = Console(width=WIDTH, highlight=False, soft_wrap=False)
+    console = new_console()
     moves, placements = answer["sensitivity"], answer["placements"]
     console.print()
-    names = [(p["name"], True) for p in placements]
-    table = fill_table(
+    names = [(p["sensitivity"]["label"], True) for p in placements]
+    table = new_table(
         f"% of the typical price by operation ({escaped(moves['cost_file'])})",
         ("operation", False), ("ns low / typical / high", True), *names,
     )  # fmt: skip
@@ -40,7 +40,7 @@ def print_sensitivity(answer: dict[str, Any]) -> None:
         table.add_row(name, _three(latency), *shares)
     console.print(table)
     console.print()
-    table = fill_table(
+    table = new_table(
         f"cheapest at which share of {moves['points']} cost points",
         ("placement", False), ("all", True), ("of those without conflicts", True),
         ("dominated by", False),
@@ -50,7 +50,9 @@ def print_sensitivity(answer: dict[str, Any]) -> None:
         told = "conflicts not known" if by is None else ", ".join(by) or "nobody"
         mine = p["sensitivity"]
         without = mine["cheapest_share_without_conflicts"]
-        table.add_row(p["name"], _percent(mine["cheapest_share"]), _percent(without), told)
+        table.add_row(
+            p["sensitivity"]["label"], _percent(mine["cheapest_share"]), _percent(without), told
+        )
     console.print(table)
     console.print()
     _break_even(console, placements)
@@ -58,20 +60,23 @@ def print_sensitivity(answer: dict[str, Any]) -> None:
 
 
 def _break_even(console: Console, placements: list[dict[str, Any]]) -> None:
-    table = fill_table(
+    table = new_table(
         "break-even: the latency at which two cost the same, the others typical",
         ("placement", False), ("against", False), ("operation", False), ("ns", True),
         ("times typical", True), ("inside its range", False),
     )  # fmt: skip
-    order = [p["name"] for p in placements]
+    order = [p["sensitivity"]["label"] for p in placements]
     for p in placements:
         for row in p["sensitivity"]["break_even"]:
             # Each pair once; JSON has both directions.
-            if order.index(row["against"]) > order.index(p["name"]) and row["operation"] != "all":
+            if (
+                order.index(row["against"]) > order.index(p["sensitivity"]["label"])
+                and row["operation"] != "all"
+            ):
                 inside = "yes" if row["is_in_range"] else "no"
                 table.add_row(
-                    p["name"], row["against"], row["operation"], f"{row['latency_ns']:.1f}",
-                    f"{row['factor']:.2f}", inside,
+                    p["sensitivity"]["label"], row["against"], row["operation"],
+                    f"{row['latency_ns']:.1f}", f"{row['factor']:.2f}", inside,
                 )  # fmt: skip
     if table.row_count:
         console.print(table)
@@ -81,15 +86,20 @@ def _break_even(console: Console, placements: list[dict[str, Any]]) -> None:
 
 
 def _rates(console: Console, placements: list[dict[str, Any]]) -> None:
-    table = fill_table(
+    table = new_table(
         "an exit that a tick forces, ns; typical ms at other exit rates",
         ("placement", False), ("swaps a tick", True), ("ns low / typical / high", True),
         ("x 0.5", True), ("x 2", True), ("x 10", True),
     )  # fmt: skip
     for p in placements:
         hz, rate = p["sensitivity"]["hz"], p["sensitivity"]["exit_rate"]["overhead_ns"]
-        cells = [milliseconds(rate[factor]["typical"]) for factor in ("0.5", "2", "10")]
-        table.add_row(p["name"], _three(hz["swaps_per_tick"]), _three(hz["per_tick_ns"]), *cells)
+        cells = [in_ms(rate[factor]["typical"]) for factor in ("0.5", "2", "10")]
+        table.add_row(
+            p["sensitivity"]["label"],
+            _three(hz["swaps_per_tick"]),
+            _three(hz["per_tick_ns"]),
+            *cells,
+        )
     console.print(table)
     first = placements[0]["sensitivity"]["hz"]
     if first["forced_exits"] is None:
@@ -102,7 +112,7 @@ def _rates(console: Console, placements: list[dict[str, Any]]) -> None:
     if first["per_guest_second_ns"] is not None:
         console.print()
         rates = list(first["per_guest_second_ns"])
-        table = fill_table(
+        table = new_table(
             "ticks of a guest second, typical us, by HZ",
             ("placement", False), *((name, True) for name in rates),
         )  # fmt: skip
@@ -112,26 +122,26 @@ def _rates(console: Console, placements: list[dict[str, Any]]) -> None:
                 "-" if per[r]["typical"] is None else f"{per[r]['typical'] / 1e3:.1f}"
                 for r in rates
             ]
-            table.add_row(p["name"], *cells)
+            table.add_row(p["sensitivity"]["label"], *cells)
         console.print(table)
 
 
 def _hertz(console: Console, placements: list[dict[str, Any]]) -> None:
     console.print()
     rates = list(placements[0]["sensitivity"]["hz"]["overhead_ns"])
-    table = fill_table(
+    table = new_table(
         "typical ms, had the tick run at", ("placement", False), *((name, True) for name in rates)
     )
     for p in placements:
         prices = p["sensitivity"]["hz"]["overhead_ns"]
         found = [None if prices[name] is None else prices[name]["typical"] for name in rates]
-        table.add_row(p["name"], *(milliseconds(value) for value in found))
+        table.add_row(p["sensitivity"]["label"], *(in_ms(value) for value in found))
     console.print(table)
 
 
 def print_calibration(answer: dict[str, Any]) -> None:
     """Draw what `calibrate` fitted and what it refused; the file itself is not shown."""
-    console = Console(width=WIDTH, highlight=False, soft_wrap=False)
+    console = new_console()
     tracer = answer["tracer_ns"]
     console.print(
         Text(
@@ -141,7 +151,7 @@ def print_calibration(answer: dict[str, Any]) -> None:
         )
     )
     console.print()
-    table = fill_table(
+    table = new_table(
         "measured, ns", ("operation", False), ("gaps", True), ("median gap", True),
         ("5 .. 95 % of gaps", True), ("low / typical / high", True), ("inherited", True),
     )  # fmt: skip
@@ -153,7 +163,7 @@ def print_calibration(answer: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     console.print()
-    table = fill_table("refused: inherited as it is", ("operation", False), ("why", False))
+    table = new_table("refused: inherited as it is", ("operation", False), ("why", False))
     for row in answer["refused"]:
         table.add_row(row["operation"], row["because"])
     console.print(table)

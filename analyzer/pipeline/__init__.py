@@ -3,13 +3,17 @@
 from analyzer.pipeline.answers import info_of
 from analyzer.pipeline.calibrate import calibrate, write_cost_file
 from analyzer.pipeline.ingest import IngestOptions, ingest
+from analyzer.pipeline.listing import conflicts_of
 from analyzer.pipeline.part import Asked
+from analyzer.pipeline.replays import choose_designs
 from analyzer.pipeline.whatif import whatif
 
 __all__ = [
     "Asked",
     "IngestOptions",
     "calibrate",
+    "choose_designs",
+    "conflicts_of",
     "info_of",
     "ingest",
     "whatif",

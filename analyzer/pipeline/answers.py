@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.pipeline.activity import attribution_of, host_activity_of
+from analyzer.pipeline.exposure import feasible_of
+from analyzer.pipeline.recorded import recorded_of
+from analyzer.replay import Part
 from analyzer.store import Store
 
 __all__ = ["info_of"]
@@ -16,6 +20,7 @@ def info_of(store: Store) -> dict[str, Any]:
     reasons = store.read("exit_reason").to_pylist()
     vcpus = store.read("vcpu").to_pylist()
     losses = store.read("data_loss").to_pylist()
+    feasible, because = feasible_of(store)
     return {
         "schema": "vpmu-analyzer/info/1",
         "recording": manifest["recording"],
@@ -50,6 +55,11 @@ def info_of(store: Store) -> dict[str, Any]:
             for r in losses
         ],
         "windows": store.read("window").to_pylist(),
+        "recorded": recorded_of(store, Part()),
+        "feasible": feasible,
+        "because": because,
+        "attribution": attribution_of(store),
+        "host_perf": host_activity_of(store),
         "trouble": manifest["trouble"],
         "examples": manifest["examples"],
         "damage": manifest["damage"],
@@ -99,7 +109,11 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
             if x86
             else "none: there is no such swap here",
         ),
-        answer("conflicts", registers or ["not built yet"], "a later version of this program"),
-        answer("host perf activity", registers or ["not built yet"], "a later version"),
-        answer("guest PMU use", registers or ["not built yet"], "a later version"),
+        answer("conflicts", registers, "record msr:read_msr, write_msr and rdpmc"),
+        answer("host perf activity", registers, "record msr:read_msr, write_msr and rdpmc"),
+        answer(
+            "guest PMU use",
+            [] if marks.get("swaps_recorded") else registers or ["swaps of a mediated vPMU"],
+            "record msr:* on a host with a mediated vPMU",
+        ),
     ]

@@ -33,10 +33,10 @@ __all__ = [
     "Model",
     "Pricing",
     "amounts_of",
-    "assumptions_of",
     "cost_files_of",
     "counts_of",
     "overhead_of",
+    "priced_assumptions_of",
     "pricing_of",
     "vectors_of",
 ]
@@ -212,7 +212,7 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
     return total
 
 
-def assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]:
+def priced_assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]:
     """Return the ids of PRICING_ASSUMPTIONS that this placement's price rests on."""
     used = ["not-modelled"]
     if pricing.recorded is None:

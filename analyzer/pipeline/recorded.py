@@ -130,11 +130,15 @@ def recorded_of(store: Store, part: Part) -> dict[str, Any]:
             "kvm": _spread(rows["kvm"]),
             "perf": _spread(rows["perf_all"]),
         }
-    on = loads["guest_pmu_on"]
-    recorded["pmu_on_share"] = on.mean()
+    recorded["pmu_on_share"] = loads["guest_pmu_on"].mean()
+    # A put belongs to the load before it on its CPU.
+    both = swaps.sort("cpu", "ts").with_columns(
+        on=pl.col("guest_pmu_on").fill_null(strategy="forward").over("cpu")
+    )
     recorded["operations_by_guest_pmu"] = {
-        "on": _spread(loads.filter(on)["kvm"]),
-        "off": _spread(loads.filter(~on)["kvm"]),
+        f"{kind}_{word}": _spread(both.filter(kind=kind, on=state)["kvm"])
+        for kind in ("load", "put")
+        for word, state in (("on", True), ("off", False))
     }
     writes = int(swaps["kvm_writes"].sum())
     recorded["redundant_write_share"] = swaps["redundant_writes"].sum() / writes if writes else None

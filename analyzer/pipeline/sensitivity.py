@@ -43,12 +43,24 @@ def _levels(values: Array) -> dict[str, float | None]:
 
 
 def _conflicts(answer: dict[str, Any]) -> tuple[float, float]:
-    # Observed ones are certain, inferred ones possible; NaN where nobody looked.
+    # Observed ones by the shortest stays are certain, inferred ones possible; NaN where nobody
+    # looked, or no host event was active.
     found = answer["conflicts"]
-    if found is None:
+    if found is None or found["observed"] is None:
         return np.nan, np.nan
-    observed = sum((found.get("observed") or {}).values())
-    return observed, observed + sum((found.get("inferred") or {}).values())
+    observed = sum(found["observed"].values())
+    low = found.get("observed_low")
+    most = observed + sum((found.get("inferred") or {}).values())
+    return observed if low is None else sum(low.values()), most
+
+
+def _label(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
+    # A placement asked for with several options needs them to be told apart.
+    if sum(other["name"] == answer["name"] for other in answers) == 1:
+        return str(answer["name"])
+    options = answer["options"]
+    words = [answer["name"], "told" if options["perf_told"] else "untold", options.get("hook")]
+    return "/".join(str(word) for word in words if word)
 
 
 def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
@@ -57,7 +69,7 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
     Null where conflicts are not known: what is cheaper and less blind may still break perf. With
     two cost files both have to say so.
     """
-    if any(answer["conflicts"] is None for answer in answers):
+    if any(np.isnan(_conflicts(answer)[1]) for answer in answers):
         return
     bounds = [
         [(answer["blind_ns_low"], answer["blind_ns_high"]), _conflicts(answer)]
@@ -72,7 +84,7 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
         )
     for at, answer in enumerate(answers):
         by = np.flatnonzero(better[:, at])
-        answer["dominated_by"] = [answers[one]["name"] for one in by]
+        answer["dominated_by"] = [_label(answers[one], answers) for one in by]
 
 
 def add_sensitivity(
@@ -102,6 +114,7 @@ def add_sensitivity(
     shares = _regions(model, counts, answers)
     for at, answer in enumerate(answers):
         answer["sensitivity"] = {
+            "label": _label(answer, answers),
             "operations": {
                 name: {
                     "count": float(moves[at, k]),
@@ -152,7 +165,7 @@ def _break_even(
             # Costs are proportional to all latencies together: 0 is no news.
             if other == at or np.isnan(factor) or factor == 0:
                 continue
-            row = {"against": answer["name"], "operation": name, "factor": float(factor)}
+            row = {"against": _label(answer, answers), "operation": name, "factor": float(factor)}
             row["latency_ns"] = row["is_in_range"] = None
             if name != "all":
                 latency = factor * model.latencies[1, k]

@@ -21,6 +21,7 @@ from analyzer.readers.columns import (
 )
 from analyzer.readers.event_map import EVENTS, EventTarget
 from analyzer.readers.exits import exit_columns
+from analyzer.readers.merge import spread_fields, take_heads
 from analyzer.readers.recording import ABSENT
 from analyzer.readers.registers import OPS, register_columns
 from analyzer.tables import BY_NAME, Table
@@ -160,13 +161,16 @@ class Assembler(Generic[K, R]):
     def build(
         self, number: int, data: R, rows: Array, first: Array, second: Array
     ) -> pa.RecordBatch:
-        """Return one table's record batch; fill `first` and `second` (int64, by row of data)."""
+        """Return one table's record batch; fill `first` and `second` (int64, by row of data,
+        ABSENT before)."""
         plan = self.plans[number]
-        of_row = data.kind[rows]
-        kinds = np.flatnonzero(np.bincount(of_row, minlength=len(self.kinds)))
-        number_of_kind = np.zeros(len(self.kinds), np.int32)
-        number_of_kind[kinds] = np.arange(kinds.size)
-        group = number_of_kind[of_row]
+        number_of_kind = np.empty(len(self.kinds), np.int32)
+        ts = np.empty(rows.size, np.int64)
+        cpu, tid, group = (np.empty(rows.size, np.int32) for _ in range(3))
+        take_heads(
+            rows, data.ts, data.cpu, data.tid, data.kind, number_of_kind, ts, cpu, tid, group
+        )
+        kinds = np.flatnonzero(number_of_kind >= 0)
         values, sizes = self.read_payload(plan, data, rows, kinds, group)
         payload = Payload(rows, kinds, group, values, sizes)
         columns: dict[str, pa.Array] = {}
@@ -178,7 +182,7 @@ class Assembler(Generic[K, R]):
             columns[name] = text_column(codes, self.functions.names)
             numbers[slot] = self.function_numbers(codes, values[slot])
         self._stream_fields(plan, payload, numbers, first, second)
-        head = {"ts": data.ts[rows], "cpu": data.cpu[rows], "tid": data.tid[rows]}
+        head: dict[str, Array] = {"ts": ts, "cpu": cpu, "tid": tid}
         tid_known = None
         if plan.table.name in ("sched_switch", "wakeup"):
             tid_known = head["tid"] >= 0
@@ -219,21 +223,18 @@ class Assembler(Generic[K, R]):
         self, plan: Plan, payload: Payload, numbers: dict[int, Array], first: Array, second: Array
     ) -> None:
         # numbers: by slot, what stands in the stream instead of the payload's values.
-        rows, sizes = payload.rows, payload.sizes
+        values = payload.values.copy() if numbers else payload.values
+        for slot, replaced in numbers.items():
+            values[slot] = replaced
         for out, which in ((first, "first"), (second, "second")):
-            slots = []
-            for k in payload.kinds:
+            slots = np.full(payload.kinds.size, -1, np.int32)
+            for g, k in enumerate(payload.kinds.tolist()):
                 target = self.kinds[k].target
                 source = getattr(target, which)
-                slots.append(plan.slot_of[target.fields[source]] if source else -1)
-            for slot in set(slots) - {-1}:
-                values = numbers.get(slot, payload.values[slot])
-                chosen = np.array(slots) == slot
-                if chosen.all():
-                    out[rows] = np.where(sizes[slot] >= 0, values, ABSENT)
-                else:
-                    at = np.flatnonzero(chosen[payload.group])
-                    out[rows[at]] = np.where(sizes[slot, at] >= 0, values[at], ABSENT)
+                if source:
+                    slots[g] = plan.slot_of[target.fields[source]]
+            if (slots >= 0).any():
+                spread_fields(payload.rows, payload.group, slots, values, payload.sizes, out)
 
     def _derived(self, plan: Plan, data: R, payload: Payload, first: Array) -> dict[str, pa.Array]:
         name, kinds = plan.table.name, payload.kinds

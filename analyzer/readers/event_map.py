@@ -122,6 +122,10 @@ EVENTS: dict[str, EventTarget] = {
     "funcgraph_entry": EventTarget(
         "function_span", {"func": "function"}, {"phase": "enter"}, first="func"
     ),
+    # With CONFIG_FUNCTION_GRAPH_RETADDR; linux:kernel/trace/trace_entries.h.
+    "funcgraph_retaddr_entry": EventTarget(
+        "function_span", {"func": "function"}, {"phase": "enter"}, first="func"
+    ),
     "funcgraph_exit": EventTarget(
         "function_span", {"func": "function"}, {"phase": "return"}, first="func"
     ),

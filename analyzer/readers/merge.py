@@ -8,7 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["group_rows", "merge_runs", "straighten"]
+__all__ = ["group_rows", "merge_runs", "spread_fields", "straighten", "take_heads"]
 
 
 @numba.njit
@@ -100,3 +100,49 @@ def group_rows(order, kind, table_of_kind, starts, rows):  # type: ignore[no-unt
         table = table_of_kind[kind[order[at]]]
         rows[cursor[table]] = order[at]
         cursor[table] += 1
+
+
+@numba.njit(
+    "void(int64[::1], int64[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
+    "int32[::1], int32[::1], int32[::1])",
+    cache=True,
+)
+def take_heads(  # type: ignore[no-untyped-def]
+    rows, ts, cpu, tid, kind, number_of_kind, ts_out, cpu_out, tid_out, group
+):
+    """Take the header fields of `rows`, and number their kinds; one pass is a third of four.
+
+    rows: int64[n]. ts, cpu, tid, kind: by row of the batch. number_of_kind: int32[k], filled with
+    the rank of each kind among those that occur, -1 for the others. ts_out, cpu_out, tid_out,
+    group: one an entry of `rows`; group is the rank of its kind.
+    """
+    number_of_kind[:] = -1
+    for at in range(rows.size):
+        number_of_kind[kind[rows[at]]] = 0
+    found = 0
+    for one in range(number_of_kind.size):
+        if number_of_kind[one] == 0:
+            number_of_kind[one] = found
+            found += 1
+    for at in range(rows.size):
+        row = rows[at]
+        ts_out[at] = ts[row]
+        cpu_out[at] = cpu[row]
+        tid_out[at] = tid[row]
+        group[at] = number_of_kind[kind[row]]
+
+
+@numba.njit(
+    "void(int64[::1], int32[::1], int32[::1], int64[:, ::1], int32[:, ::1], int64[::1])",
+    cache=True,
+)
+def spread_fields(rows, group, slot_of_group, values, sizes, out):  # type: ignore[no-untyped-def]
+    """Write one value a row to `out`, by row of the batch.
+
+    slot_of_group: int32[g], which row of values (int64[slots, n]) and sizes (int32[slots, n]) a
+    group's value stands in, -1: none, `out` stays as it is. A size below 0 leaves it so too.
+    """
+    for at in range(rows.size):
+        slot = slot_of_group[group[at]]
+        if slot >= 0 and sizes[slot, at] >= 0:
+            out[rows[at]] = values[slot, at]

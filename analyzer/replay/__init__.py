@@ -2,6 +2,7 @@
 
 from analyzer.replay.cost import CostFile, load_cost
 from analyzer.replay.placement import (
+    HOOKS,
     Placement,
     leaves_range,
     load_placement,
@@ -10,6 +11,7 @@ from analyzer.replay.placement import (
 from analyzer.replay.run import Counts, Part, Replay
 
 __all__ = [
+    "HOOKS",
     "CostFile",
     "Counts",
     "Part",

@@ -12,7 +12,14 @@ import numpy as np
 from analyzer.errors import UsageError
 from analyzer.timeline.points import Kind, Level
 
-__all__ = ["Placement", "leaves_range", "load_placement", "shipped_placements", "transition_table"]
+__all__ = [
+    "HOOKS",
+    "Placement",
+    "leaves_range",
+    "load_placement",
+    "shipped_placements",
+    "transition_table",
+]
 
 SCHEMA = "vpmu-analyzer/placement/1"
 # Words of `load` and `put` -> the levels whose edge they name, by bound (fewest, most).
@@ -28,6 +35,9 @@ PUT_WORDS = {
     "vcpu_put": (Level.INNER, Level.OUTER),
     "sched_out": (Level.SCHED, Level.SCHED),
 }
+# Which hook swaps at a context switch: perf's own, before perf's work, or KVM's preempt notifiers,
+# which run after it; kernel._meet.
+HOOKS = ("perf", "notifier")
 ORDER = ("exit", "loop", "vcpu", "sched")
 NOTHING, LOAD, PUT = 0, 1, 2
 
@@ -45,6 +55,7 @@ class Placement:
     load: tuple[str, ...]
     put: tuple[str, ...]
     perf_told: bool
+    hook: str | None = None
 
 
 def load_placement(text: str, origin: str) -> Placement:
@@ -60,9 +71,12 @@ def load_placement(text: str, origin: str) -> Placement:
     for key, kind in kinds.items():
         if not isinstance(raw.get(key), kind):
             raise UsageError(f"{origin}: key {key!r} must be there and be a {kind.__name__}")
+    allowed = [*kinds, "hook"]
     for key in raw:
-        if key not in kinds:
-            raise UsageError(f"{origin}: key {key!r} is unknown; allowed: {', '.join(kinds)}")
+        if key not in allowed:
+            raise UsageError(f"{origin}: key {key!r} is unknown; allowed: {', '.join(allowed)}")
+    if raw.get("hook", HOOKS[0]) not in HOOKS:
+        raise UsageError(f"{origin}: key 'hook' is {raw['hook']!r}; allowed: {', '.join(HOOKS)}")
     if raw["schema"] != SCHEMA:
         raise UsageError(f"{origin}: key 'schema' is {raw['schema']!r}; allowed: {SCHEMA!r}")
     for key, words in (("load", LOAD_WORDS), ("put", PUT_WORDS)):
@@ -74,6 +88,7 @@ def load_placement(text: str, origin: str) -> Placement:
     return Placement(
         raw["name"], raw["boundary"], raw["title"], raw["proposed_by"], raw["hardware"],
         tuple(raw["changes"]), tuple(raw["load"]), tuple(raw["put"]), raw["perf_told"],
+        raw.get("hook"),
     )  # fmt: skip
 
 

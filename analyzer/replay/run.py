@@ -9,7 +9,7 @@ import numpy as np
 
 from analyzer.replay import kernel as q
 from analyzer.replay.kernel import replay
-from analyzer.replay.placement import Placement, transition_table
+from analyzer.replay.placement import HOOKS, Placement, transition_table
 
 __all__ = ["Counts", "Part", "Replay"]
 
@@ -63,7 +63,7 @@ class Replay:
 
     def __init__(
         self, placement: Placement, most: bool, vcpus: int, cpus: int, reasons: int,
-        part: Part | None = None,
+        part: Part | None = None, hook: str = "perf",
     ) -> None:  # fmt: skip
         self._table, self._mask = transition_table(placement, most)
         self._cpus = np.zeros((cpus, q.CPU_COLUMNS), np.int64)
@@ -73,6 +73,13 @@ class Replay:
         self._reason_of = np.zeros(vcpus, np.int64)
         self._reasons = np.zeros((reasons + 1, 4), np.int64)
         part = part or Part()
+        self._hook = HOOKS.index(hook)
+        self._filled = np.zeros(3, np.int64)
+        self._slices, self._meetings = (
+            np.empty((0, q.ROW), np.int64),
+            np.empty((0, q.ROW), np.int64),
+        )
+        self._found: list[tuple[Array, Array]] = []
         self._begin, self._end = part.begin, part.end
         self._chosen = _ones_at(cpus, part.cpus)
         self._watched = _ones_at(vcpus, part.vcpus)
@@ -93,10 +100,16 @@ class Replay:
         self._run(*points)
 
     def _run(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
+        if len(self._slices) < ts.size:
+            self._slices = np.empty((ts.size, q.ROW), np.int64)
+            self._meetings = np.empty((ts.size, q.ROW), np.int64)
         replay(
-            ts, cpu, vcpu, kind, detail, self._table, self._mask, self._cpus, self._count,
-            self._held, self._reason_of, self._reasons, self._counted, self._watched,
+            ts, cpu, vcpu, kind, detail, self._table, self._mask, self._hook, self._cpus,
+            self._count, self._held, self._reason_of, self._reasons, self._counted, self._watched,
+            self._slices, self._meetings, self._filled,
         )  # fmt: skip
+        slices, meetings = self._filled[q.SLICES], self._filled[q.MEETINGS]
+        self._found.append((self._slices[:slices].copy(), self._meetings[:meetings].copy()))
 
     def _pass_time(self, ts: int) -> None:
         # A STATE that names no vCPU changes nothing but the time up to which a CPU is counted.
@@ -123,6 +136,16 @@ class Replay:
         self._pass_time(self._end)
         self._edge(q.N_END)
         self._counted, self._end = np.zeros_like(self._chosen), None
+
+    def found(self) -> tuple[Array, Array]:
+        """Return owner slices (kernel.S_* columns) and meetings (kernel.E_*) since the last call.
+
+        A stay that is still open has no slice yet: every window ends with a LOST, so none is.
+        """
+        slices = [pair[0] for pair in self._found] or [np.empty((0, q.ROW), np.int64)]
+        meetings = [pair[1] for pair in self._found] or [np.empty((0, q.ROW), np.int64)]
+        self._found = []
+        return np.concatenate(slices), np.concatenate(meetings)
 
     def counts(self) -> Counts:
         """Return the counts; what is still held goes to the reason of its last exit."""

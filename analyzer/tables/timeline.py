@@ -194,12 +194,16 @@ HOST_EPISODE = Table(
 OWNER_SLICE = Table(
     "owner_slice",
     "timeline",
-    "whose the PMU of a CPU is as recorded, tiling its time",
+    "whose the PMU of a CPU is: as recorded (placement null), tiling its time, or under a "
+    "placement, a vCPU's stays only",
     (
+        Column("placement", "string", "name of the placement", "its TOML", None, True),
+        Column("perf_told", "bool", "option: perf is told at the boundary", "", None, True),
+        Column("hook", "string", "option: perf or notifier", "", None, True),
         BEGIN,
         END,
         CPU,
-        Column("owner", "enum", "host, vcpu, shared or unknown", "recorded_swap"),
+        Column("owner", "enum", "host, vcpu, shared or unknown", "recorded_swap, replay"),
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
     ),
     sort="end",
@@ -214,7 +218,8 @@ POINT = Table(
         Column(
             "vcpu",
             "int32",
-            "row of the vCPU in table vcpu; null: the CPU's own",
+            "row of the vCPU in table vcpu; null: the CPU's own. Of an episode, whose thread was "
+            "current",
             "derived",
             None,
             True,

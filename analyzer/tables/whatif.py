@@ -7,6 +7,12 @@ from analyzer.tables.columns import Column, Table
 _NAME = Column("placement", "string", "name of the placement", "its TOML")
 
 
+_OPTIONS = (
+    Column("perf_told", "bool", "option: perf is told at the boundary", "its TOML, --perf"),
+    Column("hook", "string", "option: perf or notifier", "its TOML, --hook", None, True),
+)
+
+
 def _range(name: str, unit: str, meaning: str) -> tuple[Column, Column]:
     # A quantity that the recording's marks can leave as a range: equal where it is exact.
     return (
@@ -38,6 +44,7 @@ PLACEMENT = Table(
     "one row a placement, all vCPUs together",
     (
         _NAME,
+        *_OPTIONS,
         Column("boundary", "string", "where it swaps", "its TOML"),
         *_COUNTS,
         Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
@@ -85,4 +92,28 @@ PLACEMENT_REASON = Table(
     ),
     sort=None,
 )
-WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON)
+CONFLICT = Table(
+    "conflict",
+    "whatif",
+    "episodes of host perf that meet a guest's state: one row for each rule of "
+    "analyzer.arch.x86.conflicts that fits",
+    (
+        _NAME,
+        *_OPTIONS,
+        Column("ts", "int64", "first access of the episode", "host_episode", "ns"),
+        Column("cpu", "int32", "host's logical CPU", "host_episode"),
+        Column("vcpu", "int32", "whose state it meets", "replay"),
+        Column(
+            "episode", "int64", "number in host_episode; null: none", "host_episode", None, True
+        ),
+        Column("context", "enum", "in which context perf acts; guest_pmi: a guest's overflow", ""),
+        Column("evidence", "enum", "observed or inferred", "host_episode"),
+        Column("cause", "enum", "suppressed, late, persists, touches or new", "rule"),
+        Column("consequence", "enum", "what it does", "rule"),
+        Column("rule", "enum", "name of the rule", "rule"),
+        Column("shown", "enum", "recordings that show it, or derived", "rule"),
+        Column("entry_follows", "bool", "a VM entry comes before the put", "replay"),
+        Column("until", "int64", "the put; null: none was seen", "replay", "ns", True),
+    ),
+)
+WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, CONFLICT)

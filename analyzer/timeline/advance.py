@@ -10,7 +10,7 @@ from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution.words import Mark
 
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
-EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
+EPISODE_BEGINS, GUEST_PMI = int(Mark.EPISODE_BEGINS), int(Mark.GUEST_PMI)
 
 
 @numba.njit
@@ -146,11 +146,13 @@ def _own(  # type: ignore[no-untyped-def]
 
 
 @numba.njit
-def _attributed(cpus, state, since, v, here, c, ts, mark, episode, out, filled):  # type: ignore[no-untyped-def]
+def _attributed(cpus, state, since, v, c, ts, mark, episode, out, filled):  # type: ignore[no-untyped-def]
     # What attribution found at an access: an end of a swap, or host perf's first of an episode.
     if mark & EPISODE_BEGINS:
         detail = np.int64(episode) << f.SHIFT | (mark >> 4 & 15)
-        f._put_row(out, filled, f.O_POINT, ts, c, here, f.P_EPISODE, detail, 0, 0)
+        f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_EPISODE, detail, 0, 0)
+    elif mark & GUEST_PMI:
+        f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_GUEST_PMI, 0, 0, 0)
     elif v >= 0 and mark & LOAD_DONE:
         f.on_swap(cpus, state, since, v, c, ts, True, out, filled)
     elif v >= 0 and mark & PUT_BEGINS:
@@ -187,7 +189,7 @@ def advance(  # type: ignore[no-untyped-def]
             _interrupts(cpus, c, here, now, what, out, filled)
         v = slot[t] if 0 <= t < slot.size else -1
         if marks.size and marks[n] >= LOAD_DONE:
-            _attributed(cpus, state, since, v, here, c, now, marks[n], episodes[n], out, filled)
+            _attributed(cpus, state, since, v, c, now, marks[n], episodes[n], out, filled)
         if what == k.SWITCH:
             mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
             if here >= 0:

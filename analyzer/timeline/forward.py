@@ -24,7 +24,7 @@ P_END, P_EXIT, P_PUT, P_RUN_EXIT, P_OUT = (
     int(Kind.SWITCH_OUT),
 )  # fmt: skip
 P_LOST, P_IRQ_IN, P_IRQ_OUT = int(Kind.LOST), int(Kind.IRQ_IN), int(Kind.IRQ_OUT)
-P_EPISODE = int(Kind.EPISODE)
+P_EPISODE, P_GUEST_PMI = int(Kind.EPISODE), int(Kind.GUEST_PMI)
 SHIFT = REASON_SHIFT
 
 # C_ONCE: an event that stands on the way in once at most has come since the last entry.

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     IRQ_IN = 11
     IRQ_OUT = 12
     EPISODE = 13  # host perf touches the PMU: detail is its number and context
+    GUEST_PMI = 14  # a guest's counter overflowed before the exit that follows
 
 
 class Level(IntFlag):

@@ -59,7 +59,7 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         if plan.slots:
             fields = np.stack([self._fields(plan, k) for k in kinds.tolist()])
             gather_fields(
-                data.buf, data.off[rows], data.size[rows], group, fields, self.big, values, sizes
+                data.buf, rows, data.off, data.size, group, fields, self.big, values, sizes
             )
         return values, sizes
 

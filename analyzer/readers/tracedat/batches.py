@@ -19,7 +19,6 @@ from analyzer.readers.tracedat.clocks import TscScale
 from analyzer.readers.tracedat.kinds import EventKinds
 from analyzer.readers.tracedat.layout import BAD_PAGE_WORDS, L_PAGE_SIZE, walk_pages
 from analyzer.readers.tracedat.streams import PageBlocks
-from analyzer.trouble import Trouble
 
 __all__ = ["Pieces", "Rows", "Stream"]
 
@@ -27,7 +26,7 @@ Array = np.ndarray[Any, Any]
 # All blocks together: some 100,000 events, large enough that what is done once a piece does not
 # count. With many CPUs a block is still some pages, or each piece would hold next to nothing.
 PIECE = 4 * 1024 * 1024
-LEAST_BLOCK = 64 * 1024
+LEAST_BLOCK = 16 * 1024
 EVERYTHING = 2**63 - 1
 # Damaged pages that are told one by one; chosen by us, the rest is counted.
 PAGES_TOLD = 5
@@ -70,6 +69,7 @@ class Stream:
             "tid": np.zeros(0, np.int32), "flags": np.zeros(0, np.uint8),
         }  # fmt: skip
         self.head = 0
+        self.filled = 0  # rows that waited after the last fill
         self.events = 0
         self.first: int | None = None
         self.last: int | None = None
@@ -86,25 +86,27 @@ class Stream:
 
     def fill(self, size: int) -> None:
         """Decode one more block behind the rows that wait."""
-        raw, begin = self.blocks.next_block(size)
-        rows = self._walk(raw, begin)
-        kept = int(self.columns["off"][self.head]) if self.left else self.buf.size
-        self.buf = np.concatenate((self.buf[kept:], raw)) if kept < self.buf.size else raw
-        shift = self.buf.size - raw.size
-        for name in COLUMNS:
-            before, new = self.columns[name][self.head :], rows[name]
-            if name == "off":
-                before, new = before - kept, new + shift
-            self.columns[name] = np.concatenate((before, new)) if before.size else new
+        low = int(self.columns["off"][self.head]) if self.left else self.buf.size
+        kept = self.buf[low:]
+        self.buf, begin = self.blocks.next_block(size, kept)
+        raw = self.buf[kept.size :]
+        # Rows that wait and new ones stand in one array: the new are decoded right behind.
+        left, room = self.left, raw.size // 8
+        columns: dict[str, Array] = {}
+        for name, column in self.columns.items():
+            columns[name] = np.empty(left + room, column.dtype)
+            columns[name][:left] = column[self.head :]
+        columns["off"][:left] -= low
+        count = self._walk(raw, begin, {name: column[left:] for name, column in columns.items()})
+        columns["off"][left : left + count] += kept.size
+        self.columns = {name: column[: left + count] for name, column in columns.items()}
         self.head = 0
+        self.filled = self.left
 
-    def _walk(self, raw: Array, begin: int) -> dict[str, Array]:
+    def _walk(self, raw: Array, begin: int, rows: dict[str, Array]) -> int:
+        # Decodes to `rows`; returns how many there are.
         page_size = int(self.layout[L_PAGE_SIZE])
         pages = np.zeros((3, -(-raw.size // page_size)), np.int64)
-        room = raw.size // 8
-        rows: dict[str, Array] = {
-            name: np.empty(room, column.dtype) for name, column in self.columns.items()
-        }
         count = int(
             walk_pages(
                 raw, self.layout, self.kinds.lut, rows["ts"], rows["off"], rows["size"],
@@ -114,7 +116,7 @@ class Stream:
         rows = {name: column[:count] for name, column in rows.items()}
         ts = rows["ts"]
         if self.scale is not None:
-            ts = rows["ts"] = self.scale.apply(ts)
+            ts[:] = self.scale.apply(ts)
         self._order(ts)
         self._note_pages(pages, ts, begin, page_size)
         unknown = np.flatnonzero(rows["kind"] < 0)
@@ -125,7 +127,7 @@ class Stream:
             self.first = int(ts[0]) if self.first is None else self.first
             self.last = int(ts[-1])
             self.events += count
-        return rows
+        return count
 
     def _order(self, ts: Array) -> None:
         if self.last is not None and ts.size and ts[0] < self.last:
@@ -190,7 +192,6 @@ class Stream:
         part = {name: column[self.head : upto] for name, column in self.columns.items()}
         low = int(part["off"][0])
         high = int(part["off"][-1]) + int(part["size"][-1])
-        part["off"] = part["off"] - low
         self.head = upto
         return self.buf[low:high], part
 
@@ -198,9 +199,9 @@ class Stream:
 class Pieces:
     """Yields decoded rows in pieces, each with the order in which its rows happened."""
 
-    def __init__(self, streams: list[Stream], trouble: Trouble) -> None:
+    def __init__(self, streams: list[Stream]) -> None:
         # At equal times the smaller CPU goes first, as in trace-cmd report.
-        self.streams, self.trouble = sorted(streams, key=lambda s: s.cpu), trouble
+        self.streams = sorted(streams, key=lambda stream: stream.cpu)
 
     @property
     def done(self) -> int:
@@ -209,15 +210,14 @@ class Pieces:
 
     def __iter__(self) -> Iterator[tuple[Rows, Array]]:
         """Yield (rows, order int64[n])."""
-        block = max(LEAST_BLOCK, PIECE // max(1, len(self.streams)))
-        full = {id(stream): 0 for stream in self.streams}
+        # A busy CPU gets a larger part: else its small blocks would cut everybody's pieces.
+        total = max(1, sum(stream.blocks.size for stream in self.streams))
+        blocks = [max(LEAST_BLOCK, PIECE * stream.blocks.size // total) for stream in self.streams]
         while True:
-            for stream in self.streams:
-                while not stream.blocks.ended and stream.left <= full[id(stream)] // 2:
+            for stream, block in zip(self.streams, blocks, strict=True):
+                # Half a block of every stream is placed at least, so no piece is tiny.
+                while not stream.blocks.ended and stream.left <= stream.filled // 2:
                     stream.fill(block)
-                    full[id(stream)] = stream.left
-                    if stream.left:
-                        break
             ends = [
                 int(stream.columns["ts"][-1])
                 for stream in self.streams
@@ -256,7 +256,7 @@ class Pieces:
         }
         off = np.concatenate(
             [
-                part["off"] + int(base)
+                part["off"] + (int(base) - int(part["off"][0]))
                 for (_, _, part), base in zip(parts, bytes_before, strict=False)
             ]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from analyzer.errors import FormatError, LimitError, TruncatedError
+from analyzer.readers.tracedat.formats import parse_fields
 from analyzer.readers.tracedat.parts import (
     MOST_CPUS,
     Buffer,
@@ -73,6 +74,7 @@ def check_page_size(path: str, offset: int, size: int) -> None:
 def _read_v6(source: FileBytes, cursor: Cursor, parts: Parts) -> None:
     parts.header_at = cursor.at
     parts.header_page = read_header_info(cursor)
+    _enlarge_pages(parts)
     parts.formats = read_ftrace_formats(cursor) + read_formats(cursor)
     for name in ("kallsyms", "printk"):
         size = cursor.number(f"size of {name}", 4)
@@ -86,6 +88,16 @@ def _read_v6(source: FileBytes, cursor: Cursor, parts: Parts) -> None:
     begin = cursor.at
     cpus = _cpu_count(cursor, begin, cursor.number("count of CPUs", 4))
     _tail(source, cursor, parts, "", cpus)
+
+
+def _enlarge_pages(parts: Parts) -> None:
+    # The head has the page size of the machine, and version 6 no other place for that of the
+    # buffer, which may be larger since linux 6.8 (buffer_subbuf_size_kb): header_page shows it.
+    place = parse_fields(parts.header_page).get("data")
+    if place is not None:
+        size = place.offset + place.size
+        if parts.page_size < size <= LARGEST_PAGE and size % parts.page_size == 0:
+            parts.page_size = size
 
 
 def _cpu_count(cursor: Cursor, begin: int, count: int) -> int:

@@ -23,7 +23,7 @@ from analyzer.readers.tracedat.parts import Parts
 __all__ = ["EventKind", "EventKinds", "page_layout"]
 
 Array = np.ndarray[Any, Any]
-TRACED = frozenset({"function", "funcgraph_entry", "funcgraph_exit"})
+TRACED = frozenset({"function", "funcgraph_entry", "funcgraph_retaddr_entry", "funcgraph_exit"})
 NUMBERS = (FieldKind.UNSIGNED, FieldKind.SIGNED)
 
 

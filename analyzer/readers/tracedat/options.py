@@ -10,6 +10,7 @@ from analyzer.errors import FormatError
 from analyzer.readers.recording import RecordingFacts
 from analyzer.readers.tracedat.clocks import NANOSECONDS, TscScale, clock_in_use
 from analyzer.readers.tracedat.parts import Buffer, Option, OptionId, Parts
+from analyzer.readers.tracedat.source import Cursor, PlainBytes
 from analyzer.trouble import Trouble
 
 __all__ = ["CpuStatistics", "Said", "read_options"]
@@ -29,11 +30,12 @@ class CpuStatistics:
 
 @dataclass(slots=True)
 class Said:
-    """What the options say. `cpu_statistics` by (instance, cpu)."""
+    """What the options say. `cpu_statistics` by (instance, cpu), `guest_vcpus` by host thread."""
 
     scale: TscScale | None = None
     clock: str = "unknown"
     cpu_statistics: dict[tuple[str, int], CpuStatistics] = field(default_factory=dict)
+    guest_vcpus: dict[int, int] = field(default_factory=dict)
 
     def clock_of(self, buffer: Buffer) -> str:
         """Return the clock of one buffer; the top one's where its entry does not tell."""
@@ -71,6 +73,8 @@ def read_options(path: str, parts: Parts, facts: RecordingFacts, trouble: Troubl
             instance = _statistics(option, instance, said)
         elif option.id == OptionId.TSC2NSEC:
             said.scale = _scale(path, option, order)
+        elif option.id == OptionId.GUEST:
+            said.guest_vcpus.update(_guest(path, option, parts.big))
         elif option.id == OptionId.TIME_SHIFT:
             trouble.add("guest_times_unshifted", 1, f"option at offset {option.offset:#x}")
     top = next((buffer for buffer in parts.buffers if not buffer.name), parts.buffers[0])
@@ -115,6 +119,20 @@ def _scale(path: str, option: Option, order: Literal["big", "little"]) -> TscSca
         problem = f"mult {mult}, shift {shift}; mult must be above 0 and shift at most 63"
         raise FormatError(path, "option TSC2NSEC", option.offset, problem)
     return TscScale(mult, shift)
+
+
+def _guest(path: str, option: Option, big: bool) -> dict[int, int]:
+    # Name, trace id, count, then (vcpu, host thread) each: what trace-cmd knew of a guest's vCPUs.
+    plain = PlainBytes(path, option.raw, f" (in the option at {option.offset:#x})")
+    cursor = Cursor(plain, 0, len(option.raw), big)
+    cursor.name("name of a guest")
+    cursor.skip("trace id of a guest", 8)
+    count = cursor.number("count of a guest's vCPUs", 4)
+    found = {}
+    for _ in range(count):
+        vcpu = cursor.number("vCPU of a guest", 4)
+        found[cursor.number("thread of a guest's vCPU", 4)] = vcpu
+    return found
 
 
 def _statistics(option: Option, instance: str, said: Said) -> str:

@@ -132,7 +132,7 @@ def read_formats(cursor: Cursor) -> list[tuple[str, str]]:
     for _ in range(_count(cursor, "count of event systems")):
         system = cursor.name("event system")
         begin = cursor.at
-        count = _count(cursor, f"count of formats of system {system[:40]}")
+        count = _count(cursor, f"count of formats of system {system[:40]!r}")
         if len(formats) + count > MOST_FORMATS:
             problem = f"{len(formats) + count} formats in all, {MOST_FORMATS} are allowed"
             raise LimitError(cursor.source.path, "event formats", begin, problem)

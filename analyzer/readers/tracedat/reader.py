@@ -83,12 +83,12 @@ class TraceDatRecording:
 
     def batches(self, progress: Callable[[int, int], None]) -> Iterator[Batch]:
         """Yield all batches."""
-        total = sum(stream.blocks.place.size for stream in self.streams)
+        total = sum(stream.blocks.size for stream in self.streams)
         symbols = Symbols(self.parts.kallsyms, self.facts.damage.append)
         literals = Literals(self.parts.printk, self.facts.damage.append)
         assembler = Assembler(self.kinds.kinds, symbols, literals, self.parts.big)
         counts = np.zeros(len(self.kinds.kinds), np.int64)
-        pieces = Pieces(self.streams, self.trouble)
+        pieces = Pieces(self.streams)
         for data, order in pieces:
             of_kind = np.bincount(data.kind, minlength=len(self.kinds.kinds))
             of_kind[: counts.size] += counts
@@ -106,7 +106,8 @@ class TraceDatRecording:
             if kind.form is None:
                 self.trouble.add("event_format_missing", int(counts[number]), kind.name)
         facts.reasons = assembler.reasons.names
-        facts.vcpu_ids = assembler.vcpu_of_threads()
+        # What events say of their own thread wins over what the recorder knew beforehand.
+        facts.vcpu_ids = {**self.said.guest_vcpus, **assembler.vcpu_of_threads()}
         named = {**assembler.name_of, **assembler.start_of}
         facts.symbols = {number: name for number, name in named.items() if name}
         facts.threads = thread_names(self.parts.cmdlines, assembler.comm_of)

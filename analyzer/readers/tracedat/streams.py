@@ -35,7 +35,7 @@ class PageBlocks:
         self.note = note
         self.name = f"data of CPU {place.cpu}"
         if buffer.name:
-            self.name += f" in instance {buffer.name}"
+            self.name += f" in instance {buffer.name[:40]!r}"
         self.at, self.end = place.offset, place.offset + place.size
         self.cut = False
         self.ended = False
@@ -47,6 +47,11 @@ class PageBlocks:
             self.end = max(self.at, source.size)
 
     @property
+    def size(self) -> int:
+        """How many bytes of the file belong to it, as far as the file goes."""
+        return self.end - self.place.offset
+
+    @property
     def done(self) -> int:
         """How many bytes of the file were taken."""
         return self.at - self.place.offset
@@ -55,25 +60,27 @@ class PageBlocks:
         self.cut = True
         self.note(f"{self.source.path}: {self.name} at offset {offset:#x}: {problem}")
 
-    def next_block(self, size: int) -> tuple[Array, int]:
-        """Return about `size` bytes of pages as uint8[n], and where they begin in the file.
+    def next_block(self, size: int, kept: Array) -> tuple[Array, int]:
+        """Return about `size` bytes of pages behind those of `kept` as uint8[n], and where the
+        pages begin in the file.
 
-        Empty at the stream's end. Only the last page of all may be cut.
+        No pages at the stream's end. Only the last page of all may be cut.
         """
         if self.buffer.packed:
-            return self._unpacked(size)
+            return self._unpacked(size, kept)
         begin = self.at
         wanted = max(1, size // self.buffer.page_size) * self.buffer.page_size
-        raw = np.empty(max(0, min(wanted, self.end - begin)), np.uint8)
-        raw = raw[: self.source.read_into(begin, raw)]
-        self.at += raw.size
-        self.ended = self.at >= self.end or not raw.size
-        return raw, begin
+        block = np.empty(kept.size + max(0, min(wanted, self.end - begin)), np.uint8)
+        block[: kept.size] = kept
+        read = self.source.read_into(begin, block[kept.size :])
+        self.at += read
+        self.ended = self.at >= self.end or not read
+        return block[: kept.size + read], begin
 
-    def _unpacked(self, size: int) -> tuple[Array, int]:
+    def _unpacked(self, size: int, kept: Array) -> tuple[Array, int]:
         begin = self.at
         cursor = Cursor(self.source, self.at, self.end, self.parts.big)
-        pieces: list[bytes] = []
+        pieces: list[bytes] = [kept.tobytes()]
         room = 0
         try:
             if self.chunks_left < 0 and self.at < self.end:

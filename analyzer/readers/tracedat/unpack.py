@@ -25,7 +25,7 @@ def unpack(
     try:
         plain = _plain(method, raw, plain_size)
     except (zstandard.ZstdError, zlib.error, ValueError) as error:
-        problem = f"{len(raw)} bytes of {method} do not unpack to {plain_size}: {error}"
+        problem = f"{len(raw)} bytes of {method[:20]!r} do not unpack to {plain_size}: {error}"
         raise FormatError(path, structure, offset, problem) from error
     if len(plain) != plain_size:
         problem = f"unpacks to {len(plain)} bytes, its head says {plain_size}"

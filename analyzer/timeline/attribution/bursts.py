@@ -31,8 +31,8 @@ BURST_COLUMNS = 7
 A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS = range(5)
 REDUNDANT, WRITES, ENABLES, GUEST_ONLY = 1, 2, 4, 8
 # State of a CPU: of the timeline, see contexts.py; here whether the guest's state is on, counters
-# that its load walked (0: not known), and the selectors that hold a guest's events (perf-backed).
-X_LOADED, X_COUNTERS = 0, 1
+# that its load walked (0: not known), and the event number of the last VM exit (-1: none).
+X_LOADED, X_COUNTERS, X_EXIT = 0, 1, 2
 # What was found, counted over the recording: see run.py.
 N_LOADS, N_SWAPS, N_EPISODES, N_FULL = range(4)
 # Columns of a swap row and of an episode row.
@@ -47,6 +47,7 @@ SWAP_ROW = 15
 ) = range(11)  # fmt: skip
 EPISODE_ROW = 11
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
+GUEST_PMI, STATUS_CLEAR = int(Mark.GUEST_PMI), int(Token.STATUS_CLEAR)
 EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 EXIT_READ, EMULATION, BY_SCHED = (
     int(Actor.KVM_EXIT_READ), int(Actor.VPMU_EMULATION), int(Actor.VPMU_SCHED)
@@ -139,6 +140,15 @@ def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore
 
 
 @numba.njit
+def _overflowed(access, found, w):  # type: ignore[no-untyped-def]
+    # KVM clears status bits at a put only where the guest left some.
+    for n in range(found[w, p.W_KVM_FIRST], found[w, p.W_KVM_LAST] + 1):
+        if access[n, A_TOKEN] & STATUS_CLEAR:
+            return True
+    return False
+
+
+@numba.njit
 def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[no-untyped-def]
     # The actor of accesses that belong to no swap.
     context = burst[B_CONTEXT]
@@ -190,6 +200,8 @@ def flush(  # type: ignore[no-untyped-def]
             event = access[found[w, p.W_KVM_LAST if load else p.W_KVM_FIRST], A_EVENT]
             bits = LOAD_DONE if load else PUT_BEGINS
             _mark(at, event, bits, -1, marks, episodes_of, patches, filled)
+            if not load and x[X_EXIT] >= 0 and _overflowed(access, found, w):
+                _mark(at, x[X_EXIT], GUEST_PMI, -1, marks, episodes_of, patches, filled)
     first, loaded, next_swap = 0, burst[B_LOADED], 0
     while first < size:
         end = first + 1

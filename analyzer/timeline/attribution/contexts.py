@@ -17,9 +17,9 @@ from analyzer.timeline.attribution.words import Context
 # Columns of a CPU's state after those of bursts.py.
 (
     X_NMI, X_NEST, X_SOURCE, X_TIMER, X_FUNCTION, X_PREVIOUS, X_NEXT, X_OPEN, X_FRESH,
-) = range(2, 11)  # fmt: skip
+) = range(3, 12)  # fmt: skip
 # From here on: timers that were last set to a whole millisecond, where no function has a name.
-X_WHOLE, WHOLE_TIMERS = 11, 8
+X_WHOLE, WHOLE_TIMERS = 12, 8
 X_PLACE = X_WHOLE + WHOLE_TIMERS
 CPU_COLUMNS = X_PLACE + 1
 # Classes of a handler's function (X_TIMER, X_FUNCTION) and of an interrupt (X_SOURCE).
@@ -147,4 +147,4 @@ def follow(x, code, kind_class, tid, first, second):  # type: ignore[no-untyped-
     elif code == k.EXIT or code == k.SWITCH or (code >= k.WINDOW_BEGIN and code != k.NMI_IN):
         x[X_OPEN] = 0
     if code >= k.WINDOW_BEGIN and code != k.NMI_IN:
-        x[b.X_LOADED], x[b.X_COUNTERS] = 0, 0
+        x[b.X_LOADED], x[b.X_COUNTERS], x[b.X_EXIT] = 0, 0, -1

@@ -70,6 +70,8 @@ def attribute(  # type: ignore[no-untyped-def]
                     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps,
                     direction, count, marks, episodes_of, patches, swaps, episodes, filled,
                 )  # fmt: skip
+            if what == k.EXIT:
+                cpus[c, b.X_EXIT] = at + n
             x.follow(cpus[c], what, kind_class[n], tid[n], first[n], second[n])
             continue
         row = c * b.LEVELS + level

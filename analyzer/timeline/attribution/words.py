@@ -34,6 +34,7 @@ class Context(IntEnum):
     SWITCH_IN = 6
     RDPMC = 7
     OTHER = 8
+    GUEST_PMI = 9  # no access of the host's: a guest's counter overflowed before this exit
 
 
 class Mark(IntFlag):
@@ -42,10 +43,12 @@ class Mark(IntFlag):
     LOAD_DONE = 1 << 8
     PUT_BEGINS = 1 << 9
     EPISODE_BEGINS = 1 << 10
+    GUEST_PMI = 1 << 11  # at a VM exit
 
 
 ACTORS = tuple(actor.name.lower() for actor in Actor)
 # Both ends of a switch are one context to the reader; table host_episode tells them apart.
 CONTEXTS = (
     "none", "tick", "mux_timer", "ipi", "nmi", "context_switch", "context_switch", "rdpmc", "other",
+    "guest_pmi",
 )  # fmt: skip

@@ -1,0 +1,84 @@
+"""How do conflicts look on a terminal? Sums beside a what-if, and one by one with their events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from analyzer.cli.drawing import escaped, new_console, new_table
+
+__all__ = ["print_conflicts", "print_meetings"]
+
+
+def _design(item: dict[str, Any], name: str) -> str:
+    options = item["options"]
+    words = [name, "told" if options["perf_told"] else "untold"]
+    return ", ".join([*words, *([f"hook {options['hook']}"] if options["hook"] else [])])
+
+
+def _sums(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return "no evidence"
+    said = [f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count]
+    return ", ".join(said) or "none"
+
+
+def print_meetings(console: Console, placements: list[dict[str, Any]]) -> None:
+    """Draw what host perf would have met under each design."""
+    table = new_table(
+        "host perf meets a guest's state (episodes; consequences)", ("design", False),
+        ("what host perf does", False), ("what comes of it", False),
+    )  # fmt: skip
+    for p in placements:
+        met = p["conflicts"]
+        done = _sums(met["observed"])
+        if met["no_evidence"]:
+            done = f"no evidence: {met['no_evidence']}"
+        table.add_row(_design(p, p["name"]), done, _sums(met["consequences"]))
+    console.print(table)
+    if placements:
+        console.print(Text(f"feasible: {placements[0]['feasible']}: {placements[0]['because']}"))
+        unseen = placements[0]["unseen"]
+        if unseen and unseen["episodes_high"]:
+            bound = ", ".join(f"{n} {context}" for context, n in unseen["episodes_high"].items())
+            console.print(Text(f"hidden by the recorded swaps: up to {bound}: {unseen['rule']}"))
+    console.print()
+
+
+def print_conflicts(store: str, answer: dict[str, Any]) -> None:
+    """Draw the answer of `conflicts`."""
+    console = new_console()
+    console.print(Text(f"store {escaped(store)}; times are ns on the recording's trace clock"))
+    for item in answer["designs"]:
+        console.print()
+        console.print(Text(_design(item, item["placement"])))
+        summary = item["summary"]
+        if summary["no_evidence"]:
+            console.print(Text(f"no evidence: {summary['no_evidence']}"))
+            continue
+        console.print(Text(f"  episodes: {_sums(summary['observed'])}"))
+        console.print(Text(f"  by context: {_sums(summary['by_context'])}"))
+        console.print(Text(f"  consequences: {_sums(summary['consequences'])}"))
+        for row in item["rows"]:
+            _print_row(console, row)
+        left = item["rows_of_all"] - len(item["rows"])
+        if left:
+            console.print(Text(f"  and {left} more: -n 0 lists all"))
+
+
+def _print_row(console: Console, row: dict[str, Any]) -> None:
+    console.print()
+    until = "no put seen" if row["until"] is None else f"put at {row['until']}"
+    entry = "a VM entry comes first" if row["entry_follows"] else "no VM entry before it"
+    console.print(
+        Text(
+            f"  {row['ts']} cpu {row['cpu']} vcpu {row['vcpu']}: {row['context']} {row['cause']}: "
+            f"{row['consequence']} ({row['rule']}, {row['shown']}); {until}, {entry}"
+        )
+    )
+    for line in row["lines"]:
+        mark = ">" if line["ts"] == row["ts"] else " "
+        text = f"{line['table']}[{line['row']}] tid {line['tid']} {escaped(line['text'])}"
+        console.print(Text(f"  {mark} {line['ts']} {text}", no_wrap=True, overflow="ellipsis"))

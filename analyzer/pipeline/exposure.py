@@ -1,0 +1,96 @@
+"""What leaks, what the recording cannot show, and would this VM have been allowed beside perf?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from analyzer.store import Store
+
+__all__ = ["feasible_of", "leak_of", "unseen_of"]
+
+# _IO(KVMIO, 0x41); linux:include/uapi/linux/kvm.h. EBUSY is 16 on every architecture.
+KVM_CREATE_VCPU, EBUSY = 0xAE41, 16
+
+
+def _read(store: Store, table: str, columns: list[str]) -> pl.DataFrame:
+    frame = pl.from_arrow(store.read(table, columns))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def leak_of(user_low: int, user_high: int) -> dict[str, Any]:
+    """Return `leak_ns`: time in which one side's counts stand where the other could read them.
+
+    to_user: user code runs on the CPU while a guest's state is on it, so its RDPMC would read the
+    guest's counts if its mm may use it (which no event tells: an upper bound). to_guest: every load
+    writes each counter that the guest can reach, so it reads none of the host's. facts/x86.md 7.
+    """
+    return {
+        "to_user": user_low if user_low == user_high else None,
+        "to_user_low": user_low,
+        "to_user_high": user_high,
+        "to_guest": 0,
+        "rdpmc_permission": None,
+    }
+
+
+def unseen_of(store: Store) -> dict[str, Any] | None:
+    """Return what host perf would have done while the recorded kernel had a guest's state on.
+
+    None where nothing was hidden: no swap is recorded, or perf was not told. With interrupts off
+    around a stay only PMIs are missing (the rest comes after the put, and is recorded); elsewhere
+    every context is. Bound: no more of a context than at its rate while the PMU was the host's.
+    """
+    slices = _read(store, "owner_slice", ["ts", "end", "owner"])
+    spans = slices.with_columns(ns=pl.col("end") - pl.col("ts"), owner=pl.col("owner").cast(str))
+    guest = int(spans.filter(owner="vcpu")["ns"].sum())
+    host = int(spans.filter(owner="host")["ns"].sum())
+    swaps = _read(store, "recorded_swap", ["perf"])["perf"].cast(pl.String)
+    if not guest or not host or "untold" in set(swaps):
+        return None
+    episodes = _read(store, "host_episode", ["context", "guest_state_on"])
+    counts = (
+        episodes.filter(~pl.col("guest_state_on"))["context"].cast(pl.String).value_counts().rows()
+    )
+    rate = {context: count / host for context, count in counts}
+    hidden = {context: round(rate[context] * guest) for context in ("nmi",) if context in rate}
+    return {
+        "rule": "no more PMIs than at their rate while the PMU was the host's",
+        "guest_owned_ns": guest,
+        "host_owned_ns": host,
+        "episodes_high": hidden,
+    }
+
+
+def feasible_of(store: Store) -> tuple[str, str]:
+    """Return `feasible` and `because` of design.md section 10, the same for every mediated design.
+
+    vm_refused where KVM_CREATE_VCPU was seen to fail with EBUSY, or a recorded host event counts
+    guests; yes where a mediated VM ran; else unknown.
+    """
+    calls = _read(store, "kvm_run", ["ts", "tid", "phase", "cmd", "ret"])
+    if len(calls):
+        calls = calls.sort("tid", "ts").with_columns(
+            returned=pl.col("ret").shift(-1).over("tid"),
+            then=pl.col("phase").cast(pl.String).shift(-1).over("tid"),
+        )
+        refused = calls.filter(
+            (pl.col("cmd") == KVM_CREATE_VCPU)
+            & (pl.col("then") == "exit")
+            & (pl.col("returned") == -EBUSY)
+        )
+        if len(refused):
+            at = int(refused["ts"][0])
+            return "vm_refused", (
+                f"KVM_CREATE_VCPU at {at} ns failed with EBUSY ({len(refused)} such calls): a host "
+                "event that counts guests was there first"
+            )
+    events = _read(store, "host_event", ["exclude_guest"])
+    counting = int((~events["exclude_guest"]).sum() or 0)
+    if counting:
+        return "vm_refused", f"{counting} recorded host events do not exclude guests"
+    if store.manifest["marks"]["swaps_recorded"]:
+        return "yes", "a mediated VM ran: what host events there were exclude guests"
+    return "unknown", "attributes of host events are not recorded"

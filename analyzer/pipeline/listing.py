@@ -1,0 +1,139 @@
+"""Which conflicts, one by one? Rows with the recorded events around each on its CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from analyzer.errors import MissingEvents, UsageError
+from analyzer.pipeline.conflicts import (
+    conflict_rows,
+    load_episodes,
+    summary_of,
+    timer_interrupts_met,
+)
+from analyzer.pipeline.replays import Design, replay_all
+from analyzer.replay import Part
+from analyzer.store import Store
+from analyzer.timeline.attribution import CONTEXTS
+
+__all__ = ["conflicts_of"]
+
+Array = np.ndarray[Any, Any]
+# Recorded events shown before and after each.
+AROUND = 2
+BESIDE = ("ts", "cpu", "tid")
+# Tables of recorded events, all with ts and cpu; what one line shows of each beside its name.
+SHOWN = {
+    "vm_entry": ("vcpu_id",),
+    "vm_exit": ("reason",),
+    "userspace_exit": ("reason",),
+    "kvm_run": ("phase", "cmd", "ret"),
+    "kvm_fpu": ("load",),
+    "pmu_access": ("op", "register", "index", "value"),
+    "interrupt": ("name", "phase", "vector", "handler_name"),
+    "function_call": ("phase", "func_name"),
+    "timer": ("phase", "function_name"),
+    "sched_switch": ("prev_pid", "next_pid"),
+    "wakeup": ("phase", "pid"),
+    "function_span": ("name", "phase"),
+    "other_event": ("name",),
+}
+
+
+def conflicts_of(
+    store: Store, designs: list[Design], context: str | None, limit: int | None
+) -> dict[str, Any]:
+    """Return the conflicts of each design with the lines around them, `limit` of each at most.
+
+    `schema` is vpmu-analyzer/conflicts/1. MissingEvents where nothing could show any; UsageError
+    for a context that there is not.
+    """
+    if context is not None and context not in CONTEXTS[1:]:
+        known = ", ".join(dict.fromkeys(CONTEXTS[1:]))
+        raise UsageError(f"--context is {context!r}; allowed: {known}")
+    episodes = load_episodes(store)
+    if not episodes.recorded:
+        problem = "no register accesses are recorded, so no episode of host perf is known"
+        raise MissingEvents(f"{store.path}: {problem}; record msr:read_msr, write_msr and rdpmc")
+    vendor = store.manifest["recording"]["vendor"]
+    outcomes, _ = replay_all(store, designs, Part())
+    lists: list[dict[str, Any]] = []
+    for design in designs:
+        outcome = outcomes[design]
+        rows, fewest = (
+            conflict_rows(design, outcome, episodes, vendor, Part(), bound) for bound in (1, 0)
+        )
+        if context is not None:
+            rows, fewest = rows.filter(context=context), fewest.filter(context=context)
+        timers = timer_interrupts_met(store, outcome)
+        chosen = rows if limit is None else rows.head(limit)
+        lists.append(
+            {
+                "placement": design.placement.name,
+                "options": design.options,
+                "summary": summary_of(rows, fewest, episodes, timers),
+                "rows_of_all": len(rows),
+                "rows": chosen.to_dicts(),
+            }
+        )
+    _add_lines(store, [row for item in lists for row in item["rows"]])
+    begin = store.manifest["recording"]["begin_ns"]
+    return {"schema": "vpmu-analyzer/conflicts/1", "begin_ns": begin, "designs": lists}
+
+
+def _add_lines(store: Store, rows: list[dict[str, Any]]) -> None:
+    # Every row gets `lines`: the events around it in order of time on its CPU. Events of one time
+    # keep the order of their tables.
+    if not rows:
+        return
+    wanted: dict[int, Array] = {}
+    for cpu in {row["cpu"] for row in rows}:
+        wanted[cpu] = np.unique(np.array([r["ts"] for r in rows if r["cpu"] == cpu], np.int64))
+    near = pl.concat([_near(store, table, wanted) for table in SHOWN])
+    lines: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for cpu, times in wanted.items():
+        mine = near.filter(cpu=cpu).sort("ts", "order", maintain_order=True)
+        stamps = mine["ts"].to_numpy()
+        for ts in times.tolist():
+            at = int(np.searchsorted(stamps, ts))
+            part = mine.slice(max(0, at - AROUND), min(at, AROUND) + 1 + AROUND)
+            lines[cpu, ts] = part.drop("cpu", "order").to_dicts()
+    for row in rows:
+        row["lines"] = lines[row["cpu"], row["ts"]]
+
+
+def _near(store: Store, table: str, wanted: dict[int, Array]) -> pl.DataFrame:
+    # Of one table, the last AROUND events before and the first AROUND + 1 from each wanted time.
+    kept = []
+    first = 0
+    columns = [*BESIDE, *SHOWN[table]]
+    for batch in store.batches(table, columns, 1 << 20):
+        frame = pl.from_arrow(pa.Table.from_batches([batch]))
+        assert isinstance(frame, pl.DataFrame)
+        frame = frame.with_row_index("row", first)
+        first += len(frame)
+        for cpu, times in wanted.items():
+            mine = frame.filter(cpu=cpu)
+            stamps = mine["ts"].to_numpy()
+            at = np.searchsorted(stamps, times)
+            around = (at[:, None] + np.arange(-AROUND, AROUND + 1)[None, :]).ravel()
+            around = np.unique(around[(around >= 0) & (around < len(stamps))])
+            if around.size:
+                kept.append(mine[around.astype(np.uint32)])
+    if not kept:
+        return pl.DataFrame(
+            schema={"ts": pl.Int64, "cpu": pl.Int32, "order": pl.Int32, "table": pl.String,
+                    "row": pl.UInt32, "text": pl.String, "tid": pl.Int32}
+        )  # fmt: skip
+    found = pl.concat(kept)
+    text = pl.concat_str(
+        [pl.col(name).cast(pl.String).fill_null("-") for name in SHOWN[table]], separator=" "
+    )
+    return found.select(
+        "ts", "cpu", pl.lit(list(SHOWN).index(table), pl.Int32).alias("order"),
+        pl.lit(table).alias("table"), "row", text.alias("text"), "tid",
+    )  # fmt: skip

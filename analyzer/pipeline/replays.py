@@ -1,0 +1,139 @@
+"""Which designs are replayed, and what comes of it? One run per distinct rule of decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from analyzer.errors import UsageError
+from analyzer.pipeline.recorded import EdgeCounts
+from analyzer.replay import (
+    HOOKS,
+    Counts,
+    Part,
+    Placement,
+    Replay,
+    leaves_range,
+    shipped_placements,
+)
+from analyzer.store import Store
+
+__all__ = ["Design", "Outcome", "choose_designs", "replay_all"]
+
+Array = np.ndarray[Any, Any]
+POINTS = 1024 * 1024
+COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
+PERF = {"told": True, "untold": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A placement with its options. hook None: it does not swap at context switches."""
+
+    placement: Placement
+    told: bool
+    hook: str | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by the names that design.md section 5 has."""
+        return {"perf_told": self.told, "hook": self.hook}
+
+    @property
+    def label(self) -> str:
+        """Its name with its options, as one word."""
+        told = "told" if self.told else "untold"
+        return "/".join([self.placement.name, told, *([self.hook] if self.hook else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one design's replays gave, by bound (fewest, most; the same where they are one): counts,
+    owner slices (replay.kernel.S_* columns), and episodes that met a guest's state (E_*)."""
+
+    counts: tuple[Counts, Counts]
+    slices: tuple[Array, Array]
+    meetings: tuple[Array, Array]
+
+
+def choose_designs(
+    names: list[str], perf: list[str] | None = None, hooks: list[str] | None = None
+) -> list[Design]:
+    """Return designs of shipped placements; `all` means all of them, None the TOML's own option.
+
+    UsageError for a word that is unknown.
+    """
+    shipped = shipped_placements()
+    chosen: list[Placement] = []
+    for name in names:
+        if name != "all" and name not in shipped:
+            raise UsageError(f"boundary {name!r} is unknown; allowed: {', '.join(shipped)}, all")
+        for placement in shipped.values() if name == "all" else (shipped[name],):
+            if placement not in chosen:
+                chosen.append(placement)
+    for flag, words, allowed in (("--perf", perf, tuple(PERF)), ("--hook", hooks, HOOKS)):
+        for word in words or ():
+            if word not in allowed:
+                raise UsageError(f"{flag} is {word!r}; allowed: {', '.join(allowed)}")
+    designs = []
+    for placement in chosen:
+        told = [PERF[word] for word in perf] if perf else [placement.perf_told]
+        at_switch = [None] if placement.hook is None else (hooks or [placement.hook])
+        designs += [Design(placement, t, hook) for t in told for hook in at_switch]
+    return list(dict.fromkeys(designs))
+
+
+def replay_all(
+    store: Store, designs: list[Design], part: Part
+) -> tuple[dict[Design, Outcome], EdgeCounts]:
+    """Return each design's outcome, and the edges of every level in the part."""
+    vcpus = int(store.manifest["recording"]["vcpus"])
+    cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
+    reasons = len(store.manifest["reasons"])
+    # Whether perf is told changes nothing in who owns a PMU.
+    runs = {
+        (d.placement.name, d.hook): [
+            Replay(d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0])
+            for most in _bounds(store, d.placement)
+        ]
+        for d in designs
+    }
+    found: dict[Any, list[list[tuple[Array, Array]]]] = {
+        key: [[] for _ in bounds] for key, bounds in runs.items()
+    }
+    edges = EdgeCounts()
+    for batch in store.batches("point", COLUMNS, POINTS):
+        columns = []
+        for name in COLUMNS:
+            column = batch.column(name)
+            filled = column.fill_null(-1) if name == "vcpu" else column
+            columns.append(filled.to_numpy(zero_copy_only=False).astype(np.int64))
+        for key, bounds in runs.items():
+            for run, pieces in zip(bounds, found[key], strict=True):
+                run.feed(*columns)
+                pieces.append(run.found())
+        mine = part.holds(*columns[:3])
+        edges.add(kind=columns[3][mine], detail=columns[4][mine])
+    outcomes = {}
+    for design in designs:
+        key = (design.placement.name, design.hook)
+        # Where one bound was run, it is both.
+        bounds, pieces = runs[key], found[key]
+        whole = [tuple(np.concatenate([pair[n] for pair in p]) for n in (0, 1)) for p in pieces]
+        outcomes[design] = Outcome(
+            (bounds[0].counts(), bounds[-1].counts()),
+            (whole[0][0], whole[-1][0]),
+            (whole[0][1], whole[-1][1]),
+        )
+    return outcomes, edges
+
+
+def _bounds(store: Store, placement: Placement) -> tuple[bool, ...]:
+    # A trusted mark of the inner loop leaves no range; nor does a kernel without inner loops.
+    marks = store.manifest["marks"]
+    known = ("loop_marks_trusted", "loop_events_exact", "hidden_reentries")
+    exact = placement.name == "loop" and any(marks[name] for name in known)
+    return (False, True) if leaves_range(placement) and not exact else (False,)
