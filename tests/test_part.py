@@ -77,7 +77,7 @@ def test_only_the_vcpus_asked_for_are_listed(store: Store) -> None:
     tid = answers(store)["vcpus"][-1]["tid"]
     answer = answers(store, vcpus=(tid,))
     assert [row["tid"] for row in answer["vcpus"]] == [tid]
-    assert [len(p["by_vcpu"]) for p in answer["placements"]] == [1] * 4
+    assert {len(p["by_vcpu"]) for p in answer["placements"]} == {1}
     assert answer["asked"]["vcpus"] == [tid]
 
 

@@ -22,6 +22,7 @@ from analyzer.replay import Part
 from analyzer.store import Store
 from tests.conftest import ROOT
 
+SWAPPING = ["exit", "loop", "vcpu", "sched"]
 AMD, INTEL, ARM = "k73m-hostperf", "k73mi-guestpmu", "A-arm64-k72-guestpmu"
 REAL: dict[str, Any] = {"arch": None, "vendor": None, "emulated": False}
 
@@ -111,7 +112,7 @@ def test_nothing_recorded_is_priced_by_the_formula(stores: dict[str, Store]) -> 
 
 
 def test_recorded_placement_pays_for_what_was_recorded(stores: dict[str, Store]) -> None:
-    answers = {p["name"]: p for p in whatif(stores[AMD], choose_designs(["all"]))["placements"]}
+    answers = {p["name"]: p for p in whatif(stores[AMD], choose_designs(SWAPPING))["placements"]}
     own, other = answers["loop"]["overhead"], answers["vcpu"]["overhead"]
     for found in own["operations"].values():
         assert (found["typical_from"], found["ends_from"]) == ("recorded", "recorded")
@@ -132,7 +133,7 @@ def test_recorded_placement_pays_for_what_was_recorded(stores: dict[str, Store])
 
 def test_percentages_are_null_on_an_emulated_machine_only(stores: dict[str, Store]) -> None:
     for emulated, is_null in ((None, True), (True, True), (False, False)):
-        for p in whatif(stores[AMD], choose_designs(["all"]), emulated=emulated)["placements"]:
+        for p in whatif(stores[AMD], choose_designs(SWAPPING), emulated=emulated)["placements"]:
             assert (p["overhead"]["percent_of_guest_time"] is None) == is_null
             assert p["overhead"]["typical_ns"] > 0
 
@@ -142,7 +143,7 @@ def test_a_dearer_file_never_makes_a_placement_cheaper(
     stores: dict[str, Store], tmp_path: Path, name: str
 ) -> None:
     parent = {AMD: "x86-amd", INTEL: "x86-intel"}[name]
-    before = whatif(stores[name], choose_designs(["all"]), parent)["placements"]
+    before = whatif(stores[name], choose_designs(SWAPPING), parent)["placements"]
     for operation in ("counter_write", "perf_event_in", "vm_roundtrip_slow", "status_read"):
         path = tmp_path / f"{operation}.toml"
         path.write_text(
@@ -150,7 +151,7 @@ def test_a_dearer_file_never_makes_a_placement_cheaper(
             f"[op.{operation}]\nlow = 1e4\ntypical = 2e4\nhigh = 3e4\nkind = 'assumed'\n"
             "source = ['test']\n"
         )
-        after = whatif(stores[name], choose_designs(["all"]), str(path))["placements"]
+        after = whatif(stores[name], choose_designs(SWAPPING), str(path))["placements"]
         for old, new in zip(before, after, strict=True):
             for level in ("low_ns", "typical_ns", "high_ns"):
                 assert new["overhead"][level] >= old["overhead"][level], operation

@@ -208,7 +208,7 @@ def expected(
             vcpus[v, column] = one.blind[name]
     for r, why in result.reasons.items():
         reasons[r] = why.exits, why.loads, why.puts, why.blind
-    return Counts(vcpus, reasons)
+    return Counts(vcpus, reasons, np.zeros(q.TOTALS, np.int64))
 
 
 def blind(counts: Counts) -> np.ndarray:
@@ -357,6 +357,7 @@ changes = []
 load = ["entry"]
 put = ["guest_end"]
 perf_told = true
+deterministic = "yes"
 """
 
 
@@ -364,8 +365,8 @@ perf_told = true
     ("text", "key"),
     [
         (GOOD + "colour = 1\n", "'colour' is unknown"),
-        (GOOD.replace('"entry"', '"guest_end"'), "'load' has 'guest_end'"),
-        (GOOD.replace('"guest_end"', '"lunch"'), "'put' has 'lunch'"),
+        (GOOD.replace('"entry"', '"guest_end"'), "'load' is 'guest_end'"),
+        (GOOD.replace('"guest_end"', '"lunch"'), "'put' is 'lunch'"),
         (GOOD.replace("perf_told = true\n", ""), "'perf_told' must be there"),
         (GOOD.replace("placement/1", "placement/9"), "'schema' is"),
     ],

@@ -20,6 +20,7 @@ from analyzer.store import Store
 from tests.conftest import ROOT, run_command
 
 REAL: dict[str, Any] = {"arch": "x86", "vendor": "GenuineIntel", "emulated": False}
+SWAPPING = ["exit", "loop", "vcpu", "sched"]
 COST = "intel-sapphire-rapids"
 LEVELS = ("low", "typical", "high")
 
@@ -56,7 +57,7 @@ def pricing(cost: str | None = COST) -> Pricing:
 
 
 def test_operations_add_up_to_the_price(store: Store) -> None:
-    answer = whatif(store, choose_designs(["all"]), sensitivity=True)
+    answer = whatif(store, choose_designs(SWAPPING), sensitivity=True)
     latencies = answer["sensitivity"]["operations"]
     for p in answer["placements"]:
         found = p["sensitivity"]["operations"]
@@ -170,7 +171,7 @@ def test_hz_without_a_count_of_ticks_prices_one_of_them() -> None:
 
 
 def test_rates_per_second_are_null_on_an_emulated_machine(store: Store) -> None:
-    for p in whatif(store, choose_designs(["all"]), sensitivity=True)["placements"]:
+    for p in whatif(store, choose_designs(SWAPPING), sensitivity=True)["placements"]:
         assert p["sensitivity"]["hz"]["per_guest_second_ns"] is None
         assert p["sensitivity"]["hz"]["per_tick_ns"]["high"] >= 0
 
@@ -233,3 +234,18 @@ def test_command_prints_tables_of_100_columns_and_json(store: Store, tmp_path: P
     answer = json.loads(run_command(tmp_path, "whatif", str(store.path), "--json").stdout)
     assert answer["sensitivity"] is None
     assert {p["sensitivity"] for p in answer["placements"]} == {None}
+
+
+# A perf-backed PMU pays for what nobody counted here, and hindsight is no choice: neither may win.
+def test_what_is_not_priced_or_cannot_be_built_wins_against_none() -> None:
+    answers = [
+        made("loop", 100, conflicts={}), made("emulated", 0, conflicts={}, boundary="none"),
+        made("oracle", 1, conflicts={}),
+    ]  # fmt: skip
+    set_dominated(pricing(), answers)
+    add_sensitivity(pricing(), answers, REAL)
+    assert [a["dominated_by"] for a in answers] == [[], [], []]
+    for key in ("cheapest_share", "cheapest_share_without_conflicts"):
+        assert [a["sensitivity"][key] for a in answers] == [1, 0, 0]
+    found = overhead_of(pricing(), answers[1], REAL)
+    assert (found["low_ns"], found["typical_ns"], found["high_ns"]) == (0, None, None)

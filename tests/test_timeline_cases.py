@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from analyzer.arch import family_of_machine
 from analyzer.errors import LimitError
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 from analyzer.store import Store
 from analyzer.timeline import build
+from analyzer.timeline.marks import Property, codes_of_names
 from tests import perfetto_writer as w
 
 IOCTL_IN = w.Dense(65600, "syscalls", "sys_enter_ioctl", (("cmd", w.UINT64),))
@@ -222,3 +224,12 @@ def test_more_vcpus_than_the_limit_are_refused_in_one_line(
     line = "x.pftrace: table vcpu: at least 3 threads run one; allowed are 2"
     assert str(refused.value).endswith(line)
     assert not list((tmp_path / "more").glob("*.vpmu"))
+
+
+# With function_graph, 89 fast-path re-entries of an Intel recording were taken for inner loops of
+# their own, and the number of loops still called exact.
+def test_traced_function_between_exit_and_entry_ends_no_loop() -> None:
+    names, tables = ["vmx_vcpu_run", "kvm_entry", "lonely"], ["function_span"] * 2 + ["other_event"]
+    found = codes_of_names(names, tables, family_of_machine("x86_64"))
+    assert (found.property & Property.GAP != 0).tolist() == [True, True, False]
+    assert not codes_of_names(names, tables, None).property.any()

@@ -229,6 +229,7 @@ def write(
     formats: Sequence[tuple[str, str]] = FORMATS,
     cmdlines: str = "7 worker with blanks\n",
     clock: str = "[local] global",
+    kallsyms: str = KALLSYMS,
 ) -> Written:
     """Write a file; `options` are (number, bytes) beside those that every file has."""
     head = b"\x17\x08\x44tracing" + str(shape.version).encode() + b"\0"
@@ -238,7 +239,7 @@ def write(
         (16, shape.header_info()),
         (17, shape.texts(FTRACE_FORMATS)),
         (18, shape.event_formats(formats)),
-        (19, shape.pack("I", len(KALLSYMS)) + KALLSYMS.encode()),
+        (19, shape.pack("I", len(kallsyms)) + kallsyms.encode()),
         (20, shape.pack("I", len(PRINTK)) + PRINTK.encode()),
         (21, shape.pack("Q", len(cmdlines)) + cmdlines.encode()),
     )

@@ -188,6 +188,7 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
         console.print()
     print_recorded(console, answer)
     _trouble(console, answer)
+    _judged(console, answer["attribution_truth"])
     for item in answer["answers"]:
         word = (
             "yes"
@@ -195,6 +196,41 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
             else f"no: lacks {', '.join(item['missing'])}; {item['remedy']}"
         )
         console.print(Text(f"{item['question']}: {word}"))
+
+
+def _judged(console: Console, truth: dict[str, Any] | None) -> None:
+    if truth is None:
+        return
+    how = {
+        "spans": "traced from begin to end",
+        "probes": "probed where they begin; what is not certain then is left out",
+    }[truth["evidence"]]
+    table = new_table(
+        f"attribution of register accesses, held against the kernel's functions ({how})",
+        ("actor or context", False), ("accesses", True), ("found", True), ("right", True),
+        ("precision", True), ("recall", True),
+    )  # fmt: skip
+    for name, score in [*truth["actors"].items(), *truth["contexts"].items()]:
+        if score["accesses"] or score["said"]:
+            shares = [score[key] for key in ("precision", "recall")]
+            counts = [str(score[key]) for key in ("accesses", "said", "right")]
+            table.add_row(name, *counts, *("-" if x is None else f"{x:.4f}" for x in shares))
+    console.print(table)
+    console.print(
+        Text(
+            f"functions name {truth['named']} of {truth['accesses']} accesses; "
+            f"{truth['disagreements']} differ, of which {truth['unknown']} left unknown"
+        )
+    )
+    for row in truth["examples"]:
+        found, true = (
+            "/".join(str(row[key]) for key in keys if row[key] is not None)
+            for keys in (("actor", "context"), ("true_actor", "true_context"))
+        )
+        console.print(
+            Text(f"  {row['ts']} ns, CPU {row['cpu']}: {found}; {row['function']} says {true}")
+        )
+    console.print()
 
 
 def _trouble(console: Console, answer: dict[str, Any]) -> None:

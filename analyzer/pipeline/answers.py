@@ -6,6 +6,7 @@ from typing import Any
 
 from analyzer.pipeline.activity import attribution_of, host_activity_of
 from analyzer.pipeline.exposure import feasible_of
+from analyzer.pipeline.judged import judge_attribution
 from analyzer.pipeline.recorded import recorded_of
 from analyzer.replay import Part
 from analyzer.store import Store
@@ -64,6 +65,7 @@ def info_of(store: Store) -> dict[str, Any]:
         "examples": manifest["examples"],
         "damage": manifest["damage"],
         "marks": manifest["marks"],
+        "attribution_truth": judge_attribution(store),
         "answers": _answers(manifest, {row["name"] for row in counts if row["count"]}),
     }
 

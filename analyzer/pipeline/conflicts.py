@@ -40,19 +40,22 @@ NONE = -1
 @dataclass(frozen=True, slots=True)
 class Episodes:
     """Host episodes of a store by their number: context and evidence (words), operations int64
-    (arch.x86.swaps.Token), met bool (a guest's state was on as recorded). `recorded`: whether the
-    recording could show any."""
+    (arch.x86.swaps.Token), counters int64 (sets, fixed ones from bit 32), met bool (a guest's state
+    was on as recorded). recorded: whether the recording could show any. guest_counters: by vCPU,
+    the counters that it used in any stay."""
 
     context: Array
     evidence: Array
     operations: Array
+    counters: Array
     met: Array
     recorded: bool
+    guest_counters: dict[int, int]
 
 
 def load_episodes(store: Store) -> Episodes:
     """Return the host episodes of a store."""
-    columns = ["episode", "context", "evidence", "operations", "guest_state_on"]
+    columns = ["episode", "context", "evidence", "operations", "counters", "guest_state_on"]
     table = store.read("host_episode", columns)
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
@@ -63,8 +66,10 @@ def load_episodes(store: Store) -> Episodes:
         frame["context"].cast(pl.String).to_numpy(),
         frame["evidence"].cast(pl.String).to_numpy(),
         frame["operations"].to_numpy(),
+        frame["counters"].to_numpy(),
         frame["guest_state_on"].to_numpy(),
         len(frame) > 0 or not named.isdisjoint({"read_msr", "write_msr", "rdpmc"}),
+        _guest_counters(store),
     )
 
 
@@ -99,6 +104,8 @@ def conflict_rows(
     met = met[met[:, q.E_COUNTED] == 1]
     if part.vcpus is not None:
         met = met[np.isin(met[:, q.E_VCPU], part.vcpus)]
+    if design.placement.kind == "shared":
+        met = _colliding(met, episodes)
     number = met[:, q.E_EPISODE]
     end, entered = _stays(outcome.slices[bound], met)
     # A guest's overflow is no episode of the host's: its number is -1.
@@ -136,6 +143,26 @@ def conflict_rows(
             )
         )
     return pl.concat(frames).sort("ts", "cpu", "rule")
+
+
+def _colliding(met: Array, episodes: Episodes) -> Array:
+    # Where counters are split, an episode matters only if it touches one that this guest uses: by
+    # identity, since each exists once. A guest's own overflow is the guest's alone.
+    used = np.array(
+        [episodes.guest_counters.get(v, 0) for v in met[:, q.E_VCPU].tolist()], np.int64
+    )
+    own = met[:, q.E_EPISODE] >= 0
+    touched = np.zeros(len(met), np.int64)
+    touched[own] = episodes.counters[met[own, q.E_EPISODE]]
+    collides: Array = met[(touched & used) != 0]
+    return collides
+
+
+def _guest_counters(store: Store) -> dict[int, int]:
+    frame = pl.from_arrow(store.read("recorded_swap", ["vcpu", "guest_counters"]))
+    assert isinstance(frame, pl.DataFrame)
+    rows = frame.drop_nulls().group_by("vcpu").agg(pl.col("guest_counters").bitwise_or()).rows()
+    return {int(vcpu): int(mask) for vcpu, mask in rows}
 
 
 def _stays(slices: Array, met: Array) -> tuple[Array, Array]:
@@ -190,11 +217,13 @@ def summary_of(
     null, not 0.
     """
     if not episodes.recorded or not len(episodes.context):
+        why = "no host event was active" if episodes.recorded else "no register access is recorded"
+        nothing = dict.fromkeys(
+            ("observed", "observed_low", "inferred", "consequences", "by_context", "derived")
+        )
         return {
-            "observed": None, "inferred": None, "consequences": None, "by_context": None,
-            "derived": None, "observed_low": None, "timer_interrupts": timers,
-            "ticks_per_timer_interrupt": None, "no_evidence": "no host event was active" if episodes.recorded
-            else "register accesses are not recorded",
+            **nothing, "timer_interrupts": timers, "ticks_per_timer_interrupt": None,
+            "no_evidence": why,
         }  # fmt: skip
     observed = rows.filter(evidence="observed")
     late = observed.filter(cause="late")

@@ -60,8 +60,12 @@ PRICING_ASSUMPTIONS = {
     "perf's largest: elided writes depend on what ran between",
     "exit-save": "with the guest's state left on over an exit, KVM saves its global control there: "
     "low never, high at each exit",
+    "instead-of-swaps": "what a perf-backed PMU pays instead of swaps is not counted: its price is "
+    "a lower bound, with no typical and no high",
     "not-modelled": "cache refill, PEBS drain, and trapped accesses while loaded are not priced",
 }
+# The boundary of a perf-backed PMU: traps and reprogramming instead of swaps.
+NO_SWAP = "none"
 # What a placement does that is paid for, in the order of the rows of `amounts`.
 UNITS = ("load", "put", "exit")
 
@@ -187,7 +191,7 @@ def amounts_of(pricing: Pricing, answer: dict[str, Any]) -> Array:
         most = np.nan if high is None else high
         columns.append([low, (low + most) / 2, most])
     # A put at every exit saves the control itself.
-    exits = 0 if answer["boundary"] == "exit" else answer["exits"]
+    exits = 0 if answer["boundary"] in ("exit", NO_SWAP) else answer["exits"]
     reads = exits
     if pricing.recorded and pricing.recorded.exit_reads:
         reads = min(exits, pricing.recorded.exit_reads)
@@ -206,6 +210,9 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
     swaps = count_operations(
         amounts_of(pricing, answer), vectors_of(pricing, model, answer["boundary"])
     )
+    if answer["boundary"] == NO_SWAP and "extra_operations" not in answer:
+        # What it pays instead of swaps nobody has counted: dear or cheap, it is not free.
+        swaps[1:] = np.nan
     extra = answer.get("extra_operations", {})
     rows = [model.vector({name: found[at] for name, found in extra.items()}) for at in range(3)]
     total: Array = swaps + np.stack(rows)
@@ -215,6 +222,8 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
 def priced_assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]:
     """Return the ids of PRICING_ASSUMPTIONS that this placement's price rests on."""
     used = ["not-modelled"]
+    if answer["boundary"] == NO_SWAP:
+        return [*used, "instead-of-swaps"]
     if pricing.recorded is None:
         used += ["guest-pmu-state", "no-host-events"]
     elif answer["boundary"] == pricing.placement:

@@ -112,17 +112,20 @@ def replay_all(
             filled = column.fill_null(-1) if name == "vcpu" else column
             columns.append(filled.to_numpy(zero_copy_only=False).astype(np.int64))
         for key, bounds in runs.items():
-            for run, pieces in zip(bounds, found[key], strict=True):
+            for run, mine in zip(bounds, found[key], strict=True):
                 run.feed(*columns)
-                pieces.append(run.found())
-        mine = part.holds(*columns[:3])
-        edges.add(kind=columns[3][mine], detail=columns[4][mine])
+                mine.append(run.found())
+        inside = part.holds(*columns[:3])
+        edges.add(kind=columns[3][inside], detail=columns[4][inside])
     outcomes = {}
     for design in designs:
         key = (design.placement.name, design.hook)
         # Where one bound was run, it is both.
-        bounds, pieces = runs[key], found[key]
-        whole = [tuple(np.concatenate([pair[n] for pair in p]) for n in (0, 1)) for p in pieces]
+        bounds = runs[key]
+        whole = [
+            tuple(np.concatenate([pair[n] for pair in pieces]) for n in (0, 1))
+            for pieces in found[key]
+        ]
         outcomes[design] = Outcome(
             (bounds[0].counts(), bounds[-1].counts()),
             (whole[0][0], whole[-1][0]),

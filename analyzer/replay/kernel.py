@@ -1,4 +1,17 @@
-"""Who owns each CPU's PMU at every moment, under one placement? One loop over the points."""
+"""Who owns each CPU's PMU at every moment, under one placement? One loop over the points.
+
+A placement is a transition table (which edges of which levels load and put) and a few rules:
+
+    R_EVICT   contexts (bits) in which the state is put before host perf acts
+    R_CORE    put whenever perf core is about to act, be it that it touches a register or not
+    R_HOST    BY_ANY: put at the inner loop's end while a host event is on (rule B of Oct 2023);
+              BY_KERNEL: while one is on that counts the kernel, loads and puts are the loop's
+    R_DEMAND  WHILE_USED: load only while the guest uses its PMU; ONCE_USED: from its first use on;
+              NEVER: its accesses trap, and nothing is swapped
+    R_LOOP    the level that is the inner loop under this bound of the marks
+
+Whatever the table says, a guest that runs has its state on, unless R_DEMAND lets it run without.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +23,33 @@ from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 STATE, ENTRY, EXIT, LOST = int(Kind.STATE), int(Kind.ENTRY), int(Kind.EXIT), int(Kind.LOST)
 SWITCH_IN, SWITCH_OUT = int(Kind.SWITCH_IN), int(Kind.SWITCH_OUT)
 IRQ_IN, EPISODE, GUEST_PMI = int(Kind.IRQ_IN), int(Kind.EPISODE), int(Kind.GUEST_PMI)
+HOST_EVENTS, GUEST_PMU = int(Kind.HOST_EVENTS), int(Kind.GUEST_PMU)
+PERF_CORE = int(Kind.PERF_CORE)
 OVERFLOW = int(Context.GUEST_PMI)
-GUEST, OUTER, SHIFT = int(Level.GUEST), int(Level.OUTER), REASON_SHIFT
+GUEST, LOOP, OUTER, SHIFT = int(Level.GUEST), int(Level.LOOP), int(Level.OUTER), REASON_SHIFT
 OUT, IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
 LEVELS = 63
 # State of a CPU; of the present stay its number, begin and last VM entry; at a context switch whose
 # the PMU was before the swaps and between them, and when that was.
 (
     K_LAST, K_CURRENT, K_OWNER, K_LEVELS, K_IRQ, K_STAY, K_SINCE, K_ENTERED, K_BEFORE, K_BETWEEN,
-    K_SWITCH_TS,
-) = range(11)  # fmt: skip
-CPU_COLUMNS = 11
+    K_SWITCH_TS, K_HOST, K_CORE,
+) = range(13)  # fmt: skip
+CPU_COLUMNS = 13
+# State of a vCPU: the CPU that has its state (-1: none), whether its guest uses its PMU (-1: nobody
+# knows), whether it ever did.
+V_CPU, V_USES, V_USED = range(3)
+VCPU_COLUMNS = 3
+R_EVICT, R_CORE, R_HOST, R_DEMAND, R_LOOP = range(5)
+RULES = 5
+BY_ANY, BY_KERNEL = 1, 2
+WHILE_USED, ONCE_USED, NEVER = 1, 2, 3
+HOST_ON, KERNEL_ON = 1, 2
+# What is counted of the whole run: evictions by context (words.Context) and by perf core, those of
+# the latter that no access followed, puts that another vCPU's load or a migration forced, changes
+# of mode, entries of a guest without its state.
+T_EVICTED, T_CORE, T_SPURIOUS, T_DISPLACED, T_REMOTE, T_MODES, T_WITHOUT = 0, 16, 17, 18, 19, 20, 21
+TOTALS = 22
 # What is counted per vCPU.
 (
     N_LOADS, N_PUTS, N_START, N_END, N_RESIDENCY, N_KVM, N_USER, N_INTERRUPT, N_OTHER, N_GUEST,
@@ -72,31 +101,87 @@ def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-de
 
 
 @numba.njit
-def _own(k, v, ts, filled):  # type: ignore[no-untyped-def]
+def _own(k, vcpus, v, cpu, ts, filled):  # type: ignore[no-untyped-def]
     # A stay begins.
     k[K_OWNER], k[K_SINCE], k[K_ENTERED] = v, ts, -1
     k[K_STAY] = filled[STAYS]
+    vcpus[v, V_CPU] = cpu
     filled[STAYS] += 1
 
 
 @numba.njit
-def _disown(k, cpu, ts, whole, slices, filled):  # type: ignore[no-untyped-def]
+def _disown(k, vcpus, cpu, ts, whole, slices, filled):  # type: ignore[no-untyped-def]
     # A stay ends: by a put (`whole`), or nobody knows.
     row = slices[filled[SLICES]]
     row[S_STAY], row[S_CPU], row[S_VCPU] = k[K_STAY], cpu, k[K_OWNER]
     row[S_TS], row[S_END], row[S_ENTERED], row[S_WHOLE] = k[K_SINCE], ts, k[K_ENTERED], whole
     filled[SLICES] += 1
+    vcpus[k[K_OWNER], V_CPU] = -1
     k[K_OWNER] = -1
 
 
 @numba.njit
-def _meet(k, ts, cpu, v, detail, hook, one, meetings, filled):  # type: ignore[no-untyped-def]
+def _put(k, vcpus, cpu, ts, one, count, held, slices, filled):  # type: ignore[no-untyped-def]
+    count[k[K_OWNER], N_PUTS] += one
+    held[k[K_OWNER], Q_PUTS] += one
+    _disown(k, vcpus, cpu, ts, 1, slices, filled)
+
+
+@numba.njit
+def _load(  # type: ignore[no-untyped-def]
+    cpus, vcpus, v, cpu, ts, counted, count, held, totals, slices, filled
+):
+    # Whoever is in the way goes first: another vCPU's state here, this vCPU's on another CPU.
+    k = cpus[cpu]
+    if k[K_OWNER] >= 0:
+        totals[T_DISPLACED] += counted[cpu]
+        _put(k, vcpus, cpu, ts, counted[cpu], count, held, slices, filled)
+    away = vcpus[v, V_CPU]
+    if away >= 0:
+        totals[T_REMOTE] += counted[away]
+        _put(cpus[away], vcpus, away, ts, counted[away], count, held, slices, filled)
+    _own(k, vcpus, v, cpu, ts, filled)
+    count[v, N_LOADS] += counted[cpu]
+    held[v, Q_LOADS] += counted[cpu]
+
+
+@numba.njit
+def _wants(k, vcpus, v, what, levels, action, rules):  # type: ignore[no-untyped-def]
+    # Whether an edge loads: by the table, by the loop's edge while the kernel is profiled, and in
+    # any case where the guest begins to run; not where the guest does without.
+    wants = action == 1
+    if rules[R_HOST] == BY_KERNEL and k[K_HOST] & KERNEL_ON:
+        wants = levels & rules[R_LOOP] != 0
+    if what == ENTRY:
+        wants = True
+    if rules[R_DEMAND] == WHILE_USED and vcpus[v, V_USES] == 0:
+        return False
+    if rules[R_DEMAND] == NEVER:
+        return False
+    return wants and not (rules[R_DEMAND] == ONCE_USED and vcpus[v, V_USED] == 0)
+
+
+@numba.njit
+def _leaves(k, levels, action, rules):  # type: ignore[no-untyped-def]
+    # Whether an edge puts.
+    if rules[R_HOST] == BY_ANY and k[K_HOST] & HOST_ON and levels & rules[R_LOOP]:
+        return True
+    if rules[R_HOST] == BY_KERNEL and k[K_HOST] & KERNEL_ON and levels & rules[R_LOOP]:
+        return True
+    return action == 2
+
+
+@numba.njit
+def _meet(  # type: ignore[no-untyped-def]
+    k, vcpus, ts, cpu, v, detail, hook, one, rules, count, held, totals, slices, meetings, filled
+):
     # Whose state does host perf meet? At a switch perf acts on the thread that leaves, then KVM's
     # notifier does; it acts on the thread that comes before KVM's notifier. A hook of perf's own
     # goes before perf's work on both sides.
     # v: the vCPU whose thread perf acts on, -1 for another thread.
     context = detail & 0xFF
     owner = k[K_OWNER]
+    k[K_CORE] = 0
     if context == OUT and v >= 0:
         owner = k[K_BEFORE] if hook == BY_NOTIFIER else k[K_BETWEEN]
     elif (context == OUT and k[K_CURRENT] >= 0) or (
@@ -105,6 +190,12 @@ def _meet(k, ts, cpu, v, detail, hook, one, meetings, filled):  # type: ignore[n
         owner = k[K_BETWEEN]
     if owner < 0:
         return
+    if rules[R_EVICT] >> context & 1:
+        # At a switch the put that follows has been counted: this one comes in its place.
+        if owner == k[K_OWNER]:
+            totals[T_EVICTED + context] += one
+            _put(k, vcpus, cpu, ts, one, count, held, slices, filled)
+        return
     row = meetings[filled[MEETINGS]]
     row[E_TS], row[E_CPU], row[E_VCPU] = ts, cpu, owner
     row[E_STAY] = k[K_STAY] if owner == k[K_OWNER] else -1
@@ -112,25 +203,51 @@ def _meet(k, ts, cpu, v, detail, hook, one, meetings, filled):  # type: ignore[n
     filled[MEETINGS] += 1
 
 
+@numba.njit
+def _learn(  # type: ignore[no-untyped-def]
+    k, vcpus, ts, cpu, v, what, detail, one, rules, count, held, totals, slices, filled
+):
+    # Points that tell of the host's events and the guest's use; they move state by rule only.
+    if what == GUEST_PMU:
+        vcpus[v, V_USES] = detail
+        vcpus[v, V_USED] |= detail
+        return
+    if what == PERF_CORE:
+        totals[T_SPURIOUS] += k[K_CORE] * one
+        k[K_CORE] = 0
+        if rules[R_CORE] and k[K_OWNER] >= 0:
+            k[K_CORE] = 1
+            totals[T_CORE] += one
+            _put(k, vcpus, cpu, ts, one, count, held, slices, filled)
+        return
+    before, k[K_HOST] = k[K_HOST], detail
+    if rules[R_HOST] == BY_KERNEL and (before ^ detail) & KERNEL_ON:
+        totals[T_MODES] += one
+        # A host event that counts the kernel ends a wide stay at once.
+        if detail & KERNEL_ON and k[K_OWNER] >= 0 and k[K_LEVELS] & rules[R_LOOP] == 0:
+            _put(k, vcpus, cpu, ts, one, count, held, slices, filled)
+
+
 @numba.njit(
     "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int8[:, ::1], int64, int64, "
-    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], int64[:, ::1], int8[::1], int8[::1], "
-    "int64[:, ::1], int64[:, ::1], int64[::1])",
+    "int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], "
+    "int64[:, ::1], int64[::1], int8[::1], int8[::1], int64[:, ::1], int64[:, ::1], int64[::1])",
     cache=True,
 )
 def replay(  # type: ignore[no-untyped-def]
-    ts, cpu, vcpu, kind, detail, table, mask, hook, cpus, count, held, reason_of, reasons, counted,
-    watched, slices, meetings, filled,
+    ts, cpu, vcpu, kind, detail, table, mask, hook, rules, cpus, vcpus, count, held, reason_of,
+    reasons, totals, counted, watched, slices, meetings, filled,
 ):  # fmt: skip
     """Run one placement over points in order of time; all state is carried from call to call.
 
-    table, mask: placement.transition_table. hook: 0 perf's own, BY_NOTIFIER KVM's. cpus:
-    int64[cpus, CPU_COLUMNS], K_CURRENT and K_OWNER -1 at first. count: int64[vcpus, COUNTS]. held:
+    table, mask: placement.transition_table. hook: 0 perf's own, BY_NOTIFIER KVM's. rules:
+    int64[RULES], see above. cpus: int64[cpus, CPU_COLUMNS], K_CURRENT and K_OWNER -1 at first;
+    vcpus: int64[vcpus, VCPU_COLUMNS], V_CPU and V_USES -1. count: int64[vcpus, COUNTS]. held:
     int64[vcpus, HELD] and reason_of: int64[vcpus], what happened since the guest stopped, and why
-    it did. reasons: int64[reasons + 1, 4]. counted: int8[cpus], 1 where this CPU's points and time
-    count and 0 where they only move its state; watched: int8[vcpus], 1 where the vCPU goes into
-    reasons. slices, meetings: int64[>= points, ROW], filled from row 0; filled: int64[3], rows of
-    both, and stays so far (carried).
+    it did. reasons: int64[reasons + 1, 4]. totals: int64[TOTALS]. counted: int8[cpus], 1 where this
+    CPU's points and time count and 0 where they only move its state; watched: int8[vcpus], 1 where
+    the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, ROW] and int64[>= points,
+    ROW], filled from row 0; filled: int64[3], rows of both, and stays so far (carried).
     """
     filled[SLICES] = filled[MEETINGS] = 0
     for n in range(ts.size):
@@ -139,9 +256,18 @@ def replay(  # type: ignore[no-untyped-def]
         if one:
             _account(k, count, held, ts[n] - k[K_LAST])
         k[K_LAST] = ts[n]
-        if what == EPISODE or what == GUEST_PMI:
-            met = detail[n] if what == EPISODE else (-1 << SHIFT) | OVERFLOW
-            _meet(k, ts[n], cpu[n], v, met, hook, one, meetings, filled)
+        if what >= EPISODE:
+            if what == EPISODE or what == GUEST_PMI:
+                met = detail[n] if what == EPISODE else (-1 << SHIFT) | OVERFLOW
+                _meet(
+                    k, vcpus, ts[n], cpu[n], v, met, hook, one, rules, count, held, totals, slices,
+                    meetings, filled,
+                )  # fmt: skip
+            else:
+                _learn(
+                    k, vcpus, ts[n], cpu[n], v, what, detail[n], one, rules, count, held, totals,
+                    slices, filled,
+                )  # fmt: skip
             continue
         if what == SWITCH_OUT or (what == SWITCH_IN and k[K_SWITCH_TS] != ts[n]):
             k[K_BEFORE], k[K_SWITCH_TS] = k[K_OWNER], ts[n]
@@ -153,16 +279,19 @@ def replay(  # type: ignore[no-untyped-def]
                     _settle(held, reason_of, reasons, watched, v)  # its entry is in the loss
                 k[K_CURRENT] = v
                 k[K_LEVELS] |= levels
-                if levels & mask and k[K_OWNER] != v:
-                    _own(k, v, ts[n], filled)
+                if levels & mask and k[K_OWNER] != v and rules[R_DEMAND] == 0:
+                    _own(k, vcpus, v, cpu[n], ts[n], filled)
                     count[v, N_START] += one
         elif what <= ENTRY:
             k[K_CURRENT] = v
             k[K_LEVELS] |= levels
-            if table[what, levels] == 1 and k[K_OWNER] != v:
-                _own(k, v, ts[n], filled)
-                count[v, N_LOADS] += one
-                held[v, Q_LOADS] += one
+            if k[K_OWNER] != v:
+                if _wants(k, vcpus, v, what, levels, table[what, levels], rules):
+                    _load(
+                        cpus, vcpus, v, cpu[n], ts[n], counted, count, held, totals, slices, filled
+                    )
+                elif what == ENTRY:
+                    totals[T_WITHOUT] += one
             if what == ENTRY:
                 k[K_ENTERED] = ts[n]
                 _settle(held, reason_of, reasons, watched, v)
@@ -174,17 +303,15 @@ def replay(  # type: ignore[no-untyped-def]
                 reason_of[v] = detail[n] >> SHIFT
                 held[v, Q_EXITS] += one
                 held[v, Q_OPEN] = 1
-            if table[what, levels] == 2 and k[K_OWNER] == v:
-                _disown(k, cpu[n], ts[n], 1, slices, filled)
-                count[v, N_PUTS] += one
-                held[v, Q_PUTS] += one
+            if k[K_OWNER] == v and _leaves(k, levels, table[what, levels], rules):
+                _put(k, vcpus, cpu[n], ts[n], one, count, held, slices, filled)
             if what == SWITCH_OUT:
                 k[K_CURRENT], k[K_LEVELS], k[K_IRQ] = -1, 0, 0
                 k[K_BETWEEN] = k[K_OWNER]
         elif what == LOST:
             if k[K_OWNER] >= 0:
                 count[k[K_OWNER], N_END] += one
-                _disown(k, cpu[n], ts[n], 0, slices, filled)
+                _disown(k, vcpus, cpu[n], ts[n], 0, slices, filled)
             k[K_CURRENT], k[K_OWNER], k[K_LEVELS], k[K_IRQ] = -1, -1, 0, 0
         else:
             k[K_IRQ] = 1 if what == IRQ_IN else 0

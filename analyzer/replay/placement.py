@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
+from analyzer.replay import kernel as q
+from analyzer.timeline.attribution import Context
 from analyzer.timeline.points import Kind, Level
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "Placement",
     "leaves_range",
     "load_placement",
+    "rules_of",
     "shipped_placements",
     "transition_table",
 ]
@@ -38,7 +42,26 @@ PUT_WORDS = {
 # Which hook swaps at a context switch: perf's own, before perf's work, or KVM's preempt notifiers,
 # which run after it; kernel._meet.
 HOOKS = ("perf", "notifier")
-ORDER = ("exit", "loop", "vcpu", "sched")
+# Contexts of host perf's episodes that `evict` may name, and their numbers.
+EVICT_WORDS = {
+    "tick": (Context.TICK,),
+    "mux_timer": (Context.MUX_TIMER,),
+    "ipi": (Context.IPI,),
+    "nmi": (Context.NMI,),
+    "context_switch": (Context.SWITCH_OUT, Context.SWITCH_IN),
+    "rdpmc": (Context.RDPMC,),
+    "other": (Context.OTHER,),
+    "guest_pmi": (Context.GUEST_PMI,),
+}
+HOST_WORDS = {"never": 0, "any": q.BY_ANY, "kernel": q.BY_KERNEL}
+DEMAND_WORDS = {"never": 0, "while_used": q.WHILE_USED, "once_used": q.ONCE_USED}
+# What moves the registers: KVM swaps; counters are split and only the guest's share is swapped; no
+# swap, accesses trap; the machine swaps the guest's half; a bound that knows the future.
+KINDS = ("swap", "shared", "trap", "hardware", "hindsight")
+ORDER = (
+    "exit", "loop", "vcpu", "sched", "lazy-core", "lazy-driver", "dynamic", "profiled",
+    "exit-demand", "loop-demand", "partition", "emulated", "hardware", "oracle",
+)  # fmt: skip
 NOTHING, LOAD, PUT = 0, 1, 2
 
 
@@ -55,7 +78,26 @@ class Placement:
     load: tuple[str, ...]
     put: tuple[str, ...]
     perf_told: bool
+    deterministic: str
     hook: str | None = None
+    kind: str = "swap"
+    evict: tuple[str, ...] = ()
+    evict_core: bool = False
+    host_events: str = "never"
+    demand: str = "never"
+
+
+_REQUIRED: dict[str, type] = {
+    "schema": str, "name": str, "boundary": str, "title": str, "proposed_by": str, "hardware": str,
+    "changes": list, "load": list, "put": list, "perf_told": bool, "deterministic": str,
+}  # fmt: skip
+_OPTIONAL: dict[str, type] = {
+    "hook": str, "kind": str, "evict": list, "evict_core": bool, "host_events": str, "demand": str,
+}  # fmt: skip
+_WORDS: dict[str, Iterable[str]] = {
+    "schema": (SCHEMA,), "load": LOAD_WORDS, "put": PUT_WORDS, "hook": HOOKS, "kind": KINDS,
+    "evict": EVICT_WORDS, "host_events": HOST_WORDS, "demand": DEMAND_WORDS,
+}  # fmt: skip
 
 
 def load_placement(text: str, origin: str) -> Placement:
@@ -64,32 +106,41 @@ def load_placement(text: str, origin: str) -> Placement:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{origin}: {error}") from error
-    kinds: dict[str, type] = {
-        "schema": str, "name": str, "boundary": str, "title": str, "proposed_by": str,
-        "hardware": str, "changes": list, "load": list, "put": list, "perf_told": bool,
-    }  # fmt: skip
+    kinds = {**_REQUIRED, **_OPTIONAL}
     for key, kind in kinds.items():
-        if not isinstance(raw.get(key), kind):
+        if not isinstance(raw.get(key), kind) and (key in raw or key in _REQUIRED):
             raise UsageError(f"{origin}: key {key!r} must be there and be a {kind.__name__}")
-    allowed = [*kinds, "hook"]
     for key in raw:
-        if key not in allowed:
-            raise UsageError(f"{origin}: key {key!r} is unknown; allowed: {', '.join(allowed)}")
-    if raw.get("hook", HOOKS[0]) not in HOOKS:
-        raise UsageError(f"{origin}: key 'hook' is {raw['hook']!r}; allowed: {', '.join(HOOKS)}")
-    if raw["schema"] != SCHEMA:
-        raise UsageError(f"{origin}: key 'schema' is {raw['schema']!r}; allowed: {SCHEMA!r}")
-    for key, words in (("load", LOAD_WORDS), ("put", PUT_WORDS)):
-        if not raw[key]:
-            raise UsageError(f"{origin}: key {key!r} is empty; allowed: {', '.join(words)}")
-        for word in raw[key]:
-            if not isinstance(word, str) or word not in words:
-                raise UsageError(f"{origin}: key {key!r} has {word!r}; allowed: {', '.join(words)}")
-    return Placement(
-        raw["name"], raw["boundary"], raw["title"], raw["proposed_by"], raw["hardware"],
-        tuple(raw["changes"]), tuple(raw["load"]), tuple(raw["put"]), raw["perf_told"],
-        raw.get("hook"),
-    )  # fmt: skip
+        if key not in kinds:
+            raise UsageError(f"{origin}: key {key!r} is unknown; allowed: {', '.join(kinds)}")
+    for key, words in _WORDS.items():
+        value = raw.get(key, [])
+        for word in value if isinstance(value, list) else [value]:
+            if word not in words:
+                allowed = ", ".join(repr(w) for w in words)
+                raise UsageError(f"{origin}: key {key!r} is {word!r}; allowed: {allowed}")
+    if not raw["load"] and raw.get("kind") != "trap":
+        raise UsageError(f"{origin}: key 'load' is empty; allowed: {', '.join(LOAD_WORDS)}")
+    if raw["load"] and not raw["put"] and not raw.get("evict"):
+        raise UsageError(f"{origin}: keys 'put' and 'evict' are empty: nothing would ever put")
+    made: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+    }
+    del made["schema"]
+    return Placement(**made)
+
+
+def rules_of(placement: Placement, most: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return int64[kernel.RULES]: what of a placement is no edge of a level."""
+    rules = np.zeros(q.RULES, np.int64)
+    for word in placement.evict:
+        for context in EVICT_WORDS[word]:
+            rules[q.R_EVICT] |= 1 << context
+    rules[q.R_CORE] = placement.evict_core
+    rules[q.R_HOST] = HOST_WORDS[placement.host_events]
+    rules[q.R_DEMAND] = q.NEVER if placement.kind == "trap" else DEMAND_WORDS[placement.demand]
+    rules[q.R_LOOP] = int(PUT_WORDS["loop_end"][most])
+    return rules
 
 
 def shipped_placements() -> dict[str, Placement]:
@@ -104,6 +155,8 @@ def shipped_placements() -> dict[str, Placement]:
 
 def leaves_range(placement: Placement) -> bool:
     """Say whether the marks can leave a range: its words name other levels by bound."""
+    if placement.host_events != "never":
+        return True
     bounds = [LOAD_WORDS[word] for word in placement.load]
     bounds += [PUT_WORDS[word] for word in placement.put]
     return any(fewest != most for fewest, most in bounds)

@@ -9,7 +9,7 @@ import numpy as np
 
 from analyzer.replay import kernel as q
 from analyzer.replay.kernel import replay
-from analyzer.replay.placement import HOOKS, Placement, transition_table
+from analyzer.replay.placement import HOOKS, Placement, rules_of, transition_table
 
 __all__ = ["Counts", "Part", "Replay"]
 
@@ -18,10 +18,12 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one replay counted: per vCPU int64[v, COUNTS] and per reason int64[r + 1, 4]."""
+    """What one replay counted: per vCPU int64[v, COUNTS], per reason int64[r + 1, 4], and of the
+    whole run int64[TOTALS]; columns are replay.kernel's N_*, Q_* and T_*."""
 
     vcpus: Array
     reasons: Array
+    totals: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class Replay:
         part: Part | None = None, hook: str = "perf",
     ) -> None:  # fmt: skip
         self._table, self._mask = transition_table(placement, most)
+        self._rules = rules_of(placement, most)
+        self._vcpus = np.zeros((vcpus, q.VCPU_COLUMNS), np.int64)
+        self._vcpus[:, (q.V_CPU, q.V_USES)] = -1
+        self._totals = np.zeros(q.TOTALS, np.int64)
         self._cpus = np.zeros((cpus, q.CPU_COLUMNS), np.int64)
         self._cpus[:, q.K_CURRENT] = self._cpus[:, q.K_OWNER] = -1
         self._count = np.zeros((vcpus, q.COUNTS), np.int64)
@@ -100,13 +106,14 @@ class Replay:
         self._run(*points)
 
     def _run(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
-        if len(self._slices) < ts.size:
-            self._slices = np.empty((ts.size, q.ROW), np.int64)
+        if len(self._meetings) < ts.size:
+            # A load may put another vCPU's state here and its own elsewhere first.
+            self._slices = np.empty((3 * ts.size, q.ROW), np.int64)
             self._meetings = np.empty((ts.size, q.ROW), np.int64)
         replay(
-            ts, cpu, vcpu, kind, detail, self._table, self._mask, self._hook, self._cpus,
-            self._count, self._held, self._reason_of, self._reasons, self._counted, self._watched,
-            self._slices, self._meetings, self._filled,
+            ts, cpu, vcpu, kind, detail, self._table, self._mask, self._hook, self._rules,
+            self._cpus, self._vcpus, self._count, self._held, self._reason_of, self._reasons,
+            self._totals, self._counted, self._watched, self._slices, self._meetings, self._filled,
         )  # fmt: skip
         slices, meetings = self._filled[q.SLICES], self._filled[q.MEETINGS]
         self._found.append((self._slices[:slices].copy(), self._meetings[:meetings].copy()))
@@ -151,4 +158,4 @@ class Replay:
         """Return the counts; what is still held goes to the reason of its last exit."""
         reasons = self._reasons.copy()
         np.add.at(reasons, self._reason_of, self._held[:, :4] * self._watched[:, None])
-        return Counts(self._count * self._watched[:, None], reasons)
+        return Counts(self._count * self._watched[:, None], reasons, self._totals.copy())

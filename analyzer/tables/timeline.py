@@ -141,6 +141,14 @@ RECORDED_SWAP = Table(
         Column(
             "guest_pmu_on", "bool", "the load enables a counter; null: a put", "derived", None, True
         ),
+        Column(
+            "guest_counters",
+            "int64",
+            "set of counters that the load enables, fixed ones from bit 32; null: a put",
+            "derived",
+            None,
+            True,
+        ),
         Column("grammar", "enum", "rule that found it: analyzer.arch.x86.swaps", "derived"),
     ),
     sort="end",

@@ -10,6 +10,9 @@ from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution.words import Mark
 
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
+HOST_CHANGES, HOST_ANY = int(Mark.HOST_CHANGES), int(Mark.HOST_ANY)
+HOST_KERNEL, GUEST_ON = int(Mark.HOST_KERNEL), int(Mark.GUEST_ON)
+PERF_CORE = int(Mark.PERF_CORE)
 EPISODE_BEGINS, GUEST_PMI = int(Mark.EPISODE_BEGINS), int(Mark.GUEST_PMI)
 
 
@@ -154,9 +157,18 @@ def _attributed(cpus, state, since, v, c, ts, mark, episode, out, filled):  # ty
     elif mark & GUEST_PMI:
         f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_GUEST_PMI, 0, 0, 0)
     elif v >= 0 and mark & LOAD_DONE:
+        on = 1 if mark & GUEST_ON else 0
+        if state[v, f.S_PMU] != on:
+            state[v, f.S_PMU] = on
+            f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_GUEST_PMU, on, 0, 0)
         f.on_swap(cpus, state, since, v, c, ts, True, out, filled)
+    elif mark & (GUEST_ON | 15) == PERF_CORE:
+        f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_PERF_CORE, 0, 0, 0)
     elif v >= 0 and mark & PUT_BEGINS:
         f.on_swap(cpus, state, since, v, c, ts, False, out, filled)
+    if mark & HOST_CHANGES:
+        detail = (1 if mark & HOST_ANY else 0) | (2 if mark & HOST_KERNEL else 0)
+        f._put_row(out, filled, f.O_POINT, ts, c, -1, f.P_HOST_EVENTS, detail, 0, 0)
 
 
 @numba.njit(cache=True)

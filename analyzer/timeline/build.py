@@ -180,7 +180,7 @@ class Timeline:
         end = max((w.end for w in facts.windows), default=0)
         state[:, f.S_ON], state[:, f.S_LAST_CPU] = -1, -1
         state[:, f.S_MODE], state[:, f.S_MODE_TS] = f.M_UNKNOWN, begin
-        state[:, f.S_MODE_CPU] = -1
+        state[:, f.S_MODE_CPU] = state[:, f.S_PMU] = -1
         state[:, f.S_ENTRY_TS], state[:, f.S_EXIT_TS] = f.NOT_KNOWN, f.NOT_KNOWN
         first = vcpus[k.V_FIRST]
         inside = ~np.isin(first, (Code.IOCTL_IN,)) & ~(

@@ -25,6 +25,8 @@ P_END, P_EXIT, P_PUT, P_RUN_EXIT, P_OUT = (
 )  # fmt: skip
 P_LOST, P_IRQ_IN, P_IRQ_OUT = int(Kind.LOST), int(Kind.IRQ_IN), int(Kind.IRQ_OUT)
 P_EPISODE, P_GUEST_PMI = int(Kind.EPISODE), int(Kind.GUEST_PMI)
+P_HOST_EVENTS, P_GUEST_PMU = int(Kind.HOST_EVENTS), int(Kind.GUEST_PMU)
+P_PERF_CORE = int(Kind.PERF_CORE)
 SHIFT = REASON_SHIFT
 
 # C_ONCE: an event that stands on the way in once at most has come since the last entry.
@@ -35,9 +37,9 @@ OWNER_HOST, OWNER_NOT_KNOWN, OWNER_LOST = -1, -2, -3
 (
     S_ON, S_LEVELS, S_MODE, S_MODE_TS, S_OUTER, S_INNER, S_ENTRY_TS, S_END_TS, S_ENDED_BY, S_REASON,
     S_EXIT_TS, S_LAST_CPU, S_ENTRIES, S_EXITS, S_CANCELLED, S_LOST, S_UNPAIRED, S_IMPLIED, S_GUEST,
-    S_LATE, S_ON_CPU, S_MIGRATIONS, S_SLICE_CPU, S_MODE_CPU, S_STARTED,
-) = range(25)  # fmt: skip
-VCPU_COLUMNS = 25
+    S_LATE, S_ON_CPU, S_MIGRATIONS, S_SLICE_CPU, S_MODE_CPU, S_STARTED, S_PMU,
+) = range(26)  # fmt: skip
+VCPU_COLUMNS = 26
 M_GUEST, M_KVM, M_USER, M_PREEMPTED, M_BLOCKED, M_UNKNOWN = range(6)
 MODES = ("guest", "kvm", "user", "preempted", "blocked", "unknown")
 BY_EXIT, BY_HOST, BY_NMI, BY_CANCELLED, BY_LOST, BY_WINDOW = range(6)

@@ -105,7 +105,11 @@ def codes_of_names(names: list[str], tables: list[str | None], family: Family | 
                 code[kind] = Code.IRQ_IN
             elif table == "interrupt" and name.endswith("_exit"):
                 code[kind] = Code.IRQ_OUT
-        if family is not None and name in family.gap_events:
+        # That a function is traced or probed changes nothing about where it may be called: only
+        # what the kernel records of itself proves that a loop was left.
+        if family is not None and (
+            name in family.gap_events or (table == "function_span" and family.gap_events)
+        ):
             properties[kind] |= Property.GAP
         if family is not None and name in family.way_in_events:
             properties[kind] |= Property.WAY_IN

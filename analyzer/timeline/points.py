@@ -38,6 +38,9 @@ class Kind(IntEnum):
     IRQ_OUT = 12
     EPISODE = 13  # host perf touches the PMU: detail is its number and context
     GUEST_PMI = 14  # a guest's counter overflowed before the exit that follows
+    HOST_EVENTS = 15  # which host events are on changes: detail 1: some, 2: some count the kernel
+    GUEST_PMU = 16  # detail 1: the guest uses its PMU, 0: it does not
+    PERF_CORE = 17  # perf core is about to act here, be it that it touches a register or not
 
 
 class Level(IntFlag):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from analyzer.arch.x86.swaps import Token
 from analyzer.timeline.attribution import parse as p
@@ -29,10 +30,14 @@ B_SIZE, B_TID, B_CONTEXT, B_IN_ENTRY, B_VCPU, B_LOADED, B_CUT = range(7)
 BURST_COLUMNS = 7
 # Columns of an access: token, index, event number, ts, bits.
 A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS = range(5)
-REDUNDANT, WRITES, ENABLES, GUEST_ONLY = 1, 2, 4, 8
+REDUNDANT, WRITES, ENABLES, GUEST_ONLY, KERNEL = 1, 2, 4, 8, 16
+# Above them in a write of the fixed counters' control: its value.
+VALUE_SHIFT = 8
 # State of a CPU: of the timeline, see contexts.py; here whether the guest's state is on, counters
 # that its load walked (0: not known), and the event number of the last VM exit (-1: none).
-X_LOADED, X_COUNTERS, X_EXIT = 0, 1, 2
+# Then the selectors, bit by bit (fixed counters from bit 32), that hold host events, those that
+# count the kernel, and what was last said of both.
+X_LOADED, X_COUNTERS, X_EXIT, X_HOST, X_KERNEL, X_SAID = range(6)
 # What was found, counted over the recording: see run.py.
 N_LOADS, N_SWAPS, N_EPISODES, N_FULL = range(4)
 # Columns of a swap row and of an episode row.
@@ -48,6 +53,9 @@ SWAP_ROW = 15
 EPISODE_ROW = 11
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
 GUEST_PMI, STATUS_CLEAR = int(Mark.GUEST_PMI), int(Token.STATUS_CLEAR)
+HOST_CHANGES, HOST_ANY = int(Mark.HOST_CHANGES), int(Mark.HOST_ANY)
+HOST_KERNEL, GUEST_ON = int(Mark.HOST_KERNEL), int(Mark.GUEST_ON)
+FIXED_CTRL_ZERO = int(Token.FIXED_CTRL_ZERO)
 EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 EXIT_READ, EMULATION, BY_SCHED = (
     int(Actor.KVM_EXIT_READ), int(Actor.VPMU_EMULATION), int(Actor.VPMU_SCHED)
@@ -56,7 +64,7 @@ HOST, NOT_KNOWN = int(Actor.HOST_PERF), int(Actor.UNKNOWN)
 C_OUT, C_IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
 C_RDPMC, C_OTHER = int(Context.RDPMC), int(Context.OTHER)
 # perf sets bit 40 (GuestOnly) or 41 (HostOnly) on AMD; bit 22 enables a counter on both vendors.
-ENABLE_BIT, GUEST_BIT, HOST_BIT = 1 << 22, 1 << 40, 1 << 41
+ENABLE_BIT, GUEST_BIT, HOST_BIT, KERNEL_BIT = 1 << 22, 1 << 40, 1 << 41, 1 << 17
 UNKNOWN_VALUE = -(2**62) - 1
 
 
@@ -92,6 +100,9 @@ def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore
         if token & SELECTOR_WRITE:
             bits |= ENABLES if value & ENABLE_BIT else 0
             bits |= GUEST_ONLY if value & GUEST_BIT and value & HOST_BIT == 0 else 0
+            bits |= KERNEL if value & KERNEL_BIT else 0
+        if token & FIXED_CTRL_WRITE:
+            bits |= (value & 0xFFFFFFFF) << VALUE_SHIFT
     if slot >= 0:
         shadow[slot] = value
     n = burst[B_SIZE]
@@ -131,8 +142,12 @@ def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore
             S_KVM_WRITES if writes else S_KVM_READS)] += 1  # fmt: skip
         if not perf:
             row[S_REDUNDANT] += access[n, A_BITS] & REDUNDANT
-            row[S_ON] += access[n, A_BITS] & ENABLES != 0
-            row[S_ON] += access[n, A_TOKEN] & FIXED_CTRL_WRITE != 0
+            if access[n, A_BITS] & ENABLES:
+                row[S_ON] |= 1 << min(access[n, A_INDEX], 31)
+            if access[n, A_TOKEN] & FIXED_CTRL_WRITE:
+                for counter in range(8):
+                    on = access[n, A_BITS] >> (VALUE_SHIFT + 4 * counter) & 3 != 0
+                    row[S_ON] |= np.int64(on) << (32 + counter)
     # AMD's load ends with the guest's global control; Intel's is loaded by the VM entry, unseen.
     if access[found[w, p.W_KVM_LAST], A_TOKEN] & OFF:
         row[S_ON] = 0
@@ -149,6 +164,33 @@ def _overflowed(access, found, w):  # type: ignore[no-untyped-def]
 
 
 @numba.njit
+def _events_of(access, first, end):  # type: ignore[no-untyped-def]
+    # How many selectors are written for a guest's event, and how many for others.
+    guests, hosts = 0, 0
+    for n in range(first, end):
+        if access[n, A_TOKEN] & SELECTOR_WRITE:
+            theirs = access[n, A_BITS] & GUEST_ONLY != 0
+            guests += theirs
+            hosts += not theirs
+    return guests, hosts
+
+
+@numba.njit
+def _is_guests(access, n, first, end):  # type: ignore[no-untyped-def]
+    # Whether access n is for a guest's event, by its counter's selector: perf starts an event with
+    # counter, then selector, and stops one with selector, then counter.
+    if access[n, A_TOKEN] & (COUNTER | SELECTOR) == 0:
+        return False
+    forward = access[n, A_TOKEN] & COUNTER != 0 and access[n, A_BITS] & WRITES != 0
+    step, here = 1 if forward else -1, n
+    while first <= here < end:
+        if access[here, A_TOKEN] & SELECTOR_WRITE and access[here, A_INDEX] == access[n, A_INDEX]:
+            return access[here, A_BITS] & GUEST_ONLY != 0
+        here += step
+    return False
+
+
+@numba.njit
 def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[no-untyped-def]
     # The actor of accesses that belong to no swap.
     context = burst[B_CONTEXT]
@@ -161,10 +203,8 @@ def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[n
     if level != TASK or not is_vcpu:
         return HOST
     if context == C_OUT or context == C_IN:
-        guests = False
-        for n in range(first, end):
-            guests |= access[n, A_BITS] & GUEST_ONLY != 0
-        return BY_SCHED if guests and not mediated else HOST
+        guests, hosts = _events_of(access, first, end)
+        return BY_SCHED if guests and not hosts and not mediated else HOST
     # In task context a vCPU's thread makes no call of perf's; KVM acts for its guest. Where the
     # guest's state is put, a mediated KVM touches nothing here.
     return EMULATION if not mediated or burst[B_LOADED] else HOST
@@ -199,6 +239,8 @@ def flush(  # type: ignore[no-untyped-def]
             _swap_row(swaps, filled, access, burst, found, w, cpu, actor)
             event = access[found[w, p.W_KVM_LAST if load else p.W_KVM_FIRST], A_EVENT]
             bits = LOAD_DONE if load else PUT_BEGINS
+            if load and swaps[filled[0] - 1, S_ON] > 0:
+                bits |= GUEST_ON
             _mark(at, event, bits, -1, marks, episodes_of, patches, filled)
             if not load and x[X_EXIT] >= 0 and _overflowed(access, found, w):
                 _mark(at, x[X_EXIT], GUEST_PMI, -1, marks, episodes_of, patches, filled)
@@ -218,29 +260,75 @@ def flush(  # type: ignore[no-untyped-def]
             burst[B_CONTEXT] = C_OTHER
         burst[B_LOADED] = loaded
         who = _who(burst, access, first, end, level, mediated, is_vcpu)
-        cut = burst[B_CUT] & 1 and first == 0 and token[0] & OFF == 0
+        # Behind a window's begin or a loss, what does not begin with perf's write of 0 is cut; on a
+        # vCPU's thread so may be what does: perf's half of a put whose KVM's half is gone.
+        whole = token[0] & OFF and not (mediated and is_vcpu)
+        cut = burst[B_CUT] & 1 and first == 0 and not whole
         if level == TASK and (cut or (burst[B_CUT] & 2 and end == size)):
             who = NOT_KNOWN
-        number, context = -1, 0
+        number, context, mixed = -1, 0, False
         if who == HOST:
+            # A perf-backed guest's events are moved in the same pass as the thread's other ones.
+            if level == TASK and is_vcpu and not mediated:
+                mixed = _events_of(access, first, end)[0] > 0
             number = count[N_EPISODES]
             count[N_EPISODES] += 1
             context = _episode(
-                number, episodes[filled[1]], access, burst, first, end, level, loaded, cpu
+                number, episodes[filled[1]], access, burst, first, end, level, loaded, cpu, mixed
             )
             filled[1] += 1
+        begins = EPISODE_BEGINS if number >= 0 else 0
         for n in range(first, end):
-            bits = who | context << 4 | (EPISODE_BEGINS if number >= 0 and n == first else 0)
-            _mark(at, access[n, A_EVENT], bits, number, marks, episodes_of, patches, filled)
+            if mixed and _is_guests(access, n, first, end):
+                bits, mine = BY_SCHED, -1
+            else:
+                bits, mine, begins = who | context << 4 | begins, number, 0
+            _mark(at, access[n, A_EVENT], bits, mine, marks, episodes_of, patches, filled)
         first = end
+    _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled)
     burst[B_SIZE] = 0
 
 
 @numba.njit
-def _episode(number, row, access, burst, first, end, level, loaded, cpu):  # type: ignore[no-untyped-def]
-    # Fills one row of an episode and returns its context.
-    tokens, counters, only_counters = 0, 0, True
+def _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled):  # type: ignore[no-untyped-def]
+    # Which host events are on after this burst, by the selectors that perf wrote. What its half of
+    # a load switches off is only away for the guest's stay.
+    for n in range(size):
+        token, bits = access[n, A_TOKEN], access[n, A_BITS]
+        if actor[n] != 0 and actor[n] != p.PERF_PUT:
+            continue
+        bit = 1 << min(access[n, A_INDEX], 31)
+        if bits & GUEST_ONLY:
+            continue  # a perf-backed guest's
+        if token & SELECTOR and token & READS == 0:
+            x[X_HOST] = x[X_HOST] | bit if bits & ENABLES else x[X_HOST] & ~bit
+            on = bits & ENABLES and bits & KERNEL
+            x[X_KERNEL] = x[X_KERNEL] | bit if on else x[X_KERNEL] & ~bit
+        elif token & FIXED_CTRL:
+            low, value = (1 << 32) - 1, bits >> VALUE_SHIFT
+            x[X_HOST], x[X_KERNEL] = x[X_HOST] & low, x[X_KERNEL] & low
+            for counter in range(8):
+                # Four bits a counter: bit 0 counts the kernel, bit 1 user code.
+                x[X_HOST] |= np.int64((value >> (4 * counter) & 3) != 0) << (32 + counter)
+                x[X_KERNEL] |= np.int64(value >> (4 * counter) & 1) << (32 + counter)
+    say = (HOST_ANY if x[X_HOST] else 0) | (HOST_KERNEL if x[X_KERNEL] else 0)
+    if say != x[X_SAID]:
+        x[X_SAID] = say
+        event = access[size - 1, A_EVENT]
+        _mark(at, event, say | HOST_CHANGES, -1, marks, episodes_of, patches, filled)
+
+
+@numba.njit
+def _episode(  # type: ignore[no-untyped-def]
+    number, row, access, burst, first, end, level, loaded, cpu, mixed
+):
+    # Fills one row of an episode and returns its context. In a mixed one, what is a guest's is not
+    # its own.
+    tokens, counters, only_counters, size = 0, 0, True, 0
     for n in range(first, end):
+        if mixed and _is_guests(access, n, first, end):
+            continue
+        size += 1
         token, index = access[n, A_TOKEN], access[n, A_INDEX]
         tokens |= token
         only_counters &= token & COUNTER_READS != 0
@@ -253,6 +341,6 @@ def _episode(number, row, access, burst, first, end, level, loaded, cpu):  # typ
         context = C_RDPMC
     row[E_NUMBER], row[E_TS], row[E_END] = number, access[first, A_TS], access[end - 1, A_TS]
     row[E_CPU], row[E_TID], row[E_CONTEXT] = cpu, burst[B_TID], context
-    row[E_ACCESSES], row[E_TOKENS], row[E_COUNTERS] = end - first, tokens, counters
+    row[E_ACCESSES], row[E_TOKENS], row[E_COUNTERS] = size, tokens, counters
     row[E_LOADED], row[E_VCPU] = loaded, burst[B_VCPU]
     return context

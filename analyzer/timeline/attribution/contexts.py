@@ -17,9 +17,9 @@ from analyzer.timeline.attribution.words import Context
 # Columns of a CPU's state after those of bursts.py.
 (
     X_NMI, X_NEST, X_SOURCE, X_TIMER, X_FUNCTION, X_PREVIOUS, X_NEXT, X_OPEN, X_FRESH,
-) = range(3, 12)  # fmt: skip
+) = range(6, 15)  # fmt: skip
 # From here on: timers that were last set to a whole millisecond, where no function has a name.
-X_WHOLE, WHOLE_TIMERS = 12, 8
+X_WHOLE, WHOLE_TIMERS = 15, 8
 X_PLACE = X_WHOLE + WHOLE_TIMERS
 CPU_COLUMNS = X_PLACE + 1
 # Classes of a handler's function (X_TIMER, X_FUNCTION) and of an interrupt (X_SOURCE).

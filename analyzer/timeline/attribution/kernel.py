@@ -7,6 +7,9 @@ import numba
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
+from analyzer.timeline.attribution.words import Mark
+
+PERF_CORE = int(Mark.PERF_CORE)
 
 
 @numba.njit
@@ -30,17 +33,17 @@ def _end_bursts(  # type: ignore[no-untyped-def]
 @numba.njit(cache=True)
 def attribute(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, token, index, slot, mediated,
-    timers_recorded, steps, direction, cpus, accesses, burst, shadow, count, marks, episodes_of,
-    patches, swaps, episodes, filled,
+    timers_recorded, named, steps, direction, cpus, accesses, burst, shadow, count, marks,
+    episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the accesses of one chunk that begins at event number `at`.
 
     token int64[n]: 0 no access, -1 an access of no core PMU register; index int64[n]. kind_class
-    uint8[n], see contexts.follow. slot int32[tids]: vCPU of a tid or -1. State: cpus int64[c,
-    CPU_COLUMNS], accesses int64[c * 3, ROOM, 5], burst int64[c * 3, BURST_COLUMNS], shadow
-    int64[c, SHADOWS], count int64[4]. Written: marks uint16[n], episodes_of int32[n] (-1: none),
-    patches int64[p, 3] (event, bits, episode) for events of chunks before, swaps and episodes rows;
-    filled int64[3] how many of each.
+    uint8[n], see contexts.follow; named: functions have names, so perf's are known. slot
+    int32[tids]: vCPU of a tid or -1. State: cpus int64[c, CPU_COLUMNS], accesses int64[c * 3, ROOM,
+    5], burst int64[c * 3, BURST_COLUMNS], shadow int64[c, SHADOWS], count int64[4]. Written: marks
+    uint16[n], episodes_of int32[n] (-1: none), patches int64[p, 3] (event, bits, episode) for
+    events of chunks before, swaps and episodes rows; filled int64[3] how many of each.
     """
     for n in range(ts.size):
         c, what, here = cpu[n], code[n], token[n]
@@ -72,6 +75,8 @@ def attribute(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
             if what == k.EXIT:
                 cpus[c, b.X_EXIT] = at + n
+            elif what == k.FUNCTION_IN and kind_class[n] == x.FUNCTION_PERF and named:
+                marks[n] |= PERF_CORE
             x.follow(cpus[c], what, kind_class[n], tid[n], first[n], second[n])
             continue
         row = c * b.LEVELS + level

@@ -43,6 +43,7 @@ def found_rows(
             "perf": enum_column(raw[b.S_TOLD] - 1, TOLD[1:]),
             "grammar": enum_column(raw[b.S_GRAMMAR], grammars.names),
             "guest_pmu_on": _number(name, "guest_pmu_on", raw[b.S_ON] > 0, load),
+            "guest_counters": _number(name, "guest_counters", raw[b.S_ON], load),
         }
         plain = {
             "ts": b.S_TS, "end": b.S_END, "switched_ts": b.S_DONE, "cpu": b.S_CPU,

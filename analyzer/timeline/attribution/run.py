@@ -105,8 +105,8 @@ class Attribution:
             out = self._outputs(room)
             attribute(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
-                chunk.second, classes, token, index,
-                self.slot, self.mediated, handlers.timers_recorded, self.grammars.steps,
+                chunk.second, classes, token, index, self.slot, self.mediated,
+                handlers.timers_recorded, handlers.named, self.grammars.steps,
                 self.grammars.direction, state, accesses, burst, shadow, self.count, marks,
                 episodes_of, *out,
             )  # fmt: skip

@@ -44,6 +44,11 @@ class Mark(IntFlag):
     PUT_BEGINS = 1 << 9
     EPISODE_BEGINS = 1 << 10
     GUEST_PMI = 1 << 11  # at a VM exit
+    HOST_CHANGES = 1 << 12  # which host events are on changes; the next two tell what is on now
+    HOST_ANY = 1 << 13
+    HOST_KERNEL = 1 << 14  # one of them counts the kernel's own code
+    GUEST_ON = 1 << 15  # at LOAD_DONE: the guest's PMU is in use
+    PERF_CORE = 1 << 15  # at a called function, which is no access: perf core is about to act
 
 
 ACTORS = tuple(actor.name.lower() for actor in Actor)
