@@ -5,9 +5,11 @@ Exit codes, PMU registers and the sources of the rules are in the packages x86 a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from analyzer.arch.arm64 import marks as arm64
+from analyzer.arch.arm64.probes import PROBES, Probe
 from analyzer.arch.x86 import marks as x86
 
 __all__ = ["FAMILIES", "Family", "family_of_machine"]
@@ -26,6 +28,7 @@ class Family:
     hidden_reentries: the hypervisor re-enters by itself without an event, so recorded exits are a
     lower bound of the hardware's.
     reentry_reasons: after which exits KVM can re-enter inside its inner loop; empty: no rule.
+    probes: functions whose probes show accesses of the PMU, by name; empty where msr events do.
     timer_marks: timer_restore_events and timer_save_events mark vcpu load and put.
     """
 
@@ -39,6 +42,7 @@ class Family:
     timer_restore_events: frozenset[str] = frozenset()
     timer_save_events: frozenset[str] = frozenset()
     reentry_reasons: frozenset[str] = frozenset()
+    probes: Mapping[str, Probe] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {
@@ -61,6 +65,7 @@ FAMILIES: dict[str, Family] = {
         timer_marks=True,
         timer_restore_events=arm64.TIMER_RESTORE_EVENTS,
         timer_save_events=arm64.TIMER_SAVE_EVENTS,
+        probes=PROBES,
     ),
 }
 

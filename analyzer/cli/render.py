@@ -92,7 +92,7 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
     _breakdown(console, answer)
     for note in answer["notes"]:
         console.print(Text(note))
-    _truth(console, answer["truth"])
+    _truth(console, answer["truth"], answer["recorded"]["what"])
     console.print(Text("rests on:"))
     for item in answer["assumptions"]:
         console.print(Text(f"  {item['id']}: {item['text']}"))
@@ -121,16 +121,22 @@ def _breakdown(console: Console, answer: dict[str, Any]) -> None:
     console.print()
 
 
-def _truth(console: Console, truth: dict[str, Any] | None) -> None:
+def _truth(console: Console, truth: dict[str, Any] | None, what: str | None) -> None:
     if truth is None:
         console.print(Text("the kernel's own swaps: not recorded, or at no boundary of these"))
         return
+    filters = what == "el0_filters"
+    subject = (
+        "the kernel's own filters of EL0 (no swap of registers)"
+        if filters
+        else ("the kernel's own swaps")
+    )
     predicted = ranged(truth["predicted_loads_low"], truth["predicted_loads_high"])
     console.print(
         Text(
-            f"the kernel's own swaps: {truth['recorded_loads']} loads, {truth['recorded_puts']} "
-            f"puts recorded, at {truth['boundary']}; predicted without looking at registers: "
-            f"{predicted} loads; {truth['differences']} differences"
+            f"{subject}: {truth['recorded_loads']} loads, {truth['recorded_puts']} puts recorded, "
+            f"at {truth['boundary']}; predicted without looking at registers: {predicted} loads; "
+            f"{truth['differences']} differences"
         )
     )
 

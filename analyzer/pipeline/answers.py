@@ -13,6 +13,9 @@ from analyzer.store import Store
 
 __all__ = ["info_of"]
 
+# Off x86 no event shows an access of a register; probes on functions do (arch.arm64.probes).
+PROBED = "kprobes on the PMU driver's and KVM's functions (arm64)"
+
 
 def info_of(store: Store) -> dict[str, Any]:
     """Return `info --json` of design.md section 10."""
@@ -87,7 +90,8 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
     def need(*wanted: str) -> list[str]:
         return [name for name in wanted if name not in names]
 
-    registers = [] if msr else ["read_msr, write_msr, rdpmc"]
+    x86_only = "read_msr, write_msr, rdpmc"
+    registers = [] if msr or marks.get("calls_recorded") else [x86_only if x86 else PROBED]
     return [
         answer(
             "swaps per placement",
@@ -106,10 +110,12 @@ def _answers(manifest: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
         ),
         answer(
             "recorded swaps",
-            [] if marks.get("swaps_recorded") else registers or ["writes that mark KVM's load"],
+            []
+            if marks.get("swaps_recorded") or marks.get("filters_recorded")
+            else registers or ["writes that mark KVM's load"],
             "record msr:* on a host with a mediated vPMU"
             if x86
-            else "none: there is no such swap here",
+            else "arm64 with VHE: probes on kvm_vcpu_pmu_restore_guest and the like",
         ),
         answer("conflicts", registers, "record msr:read_msr, write_msr and rdpmc"),
         answer("host perf activity", registers, "record msr:read_msr, write_msr and rdpmc"),

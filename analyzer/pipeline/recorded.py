@@ -98,6 +98,7 @@ def _told(store: Store) -> str | None:
 
 
 def _spread(values: pl.Series) -> dict[str, Any] | None:
+    values = values.drop_nulls()
     if values.is_empty():
         return None
     return {"min": values.min(), "median": values.median(), "max": values.max()}
@@ -110,7 +111,7 @@ def recorded_of(store: Store, part: Part) -> dict[str, Any]:
     """
     names = (
         "placement", "evidence", "loads", "puts", "operations_per_load", "operations_per_put",
-        "pmu_on_share", "operations_by_guest_pmu", "redundant_write_share",
+        "pmu_on_share", "operations_by_guest_pmu", "redundant_write_share", "what",
     )  # fmt: skip
     recorded: dict[str, Any] = dict.fromkeys(names)
     if not store.manifest["agreement"]:
@@ -123,6 +124,9 @@ def recorded_of(store: Store, part: Part) -> dict[str, Any]:
         perf_all=pl.col("perf_reads") + pl.col("perf_writes"),
     )
     recorded["placement"], recorded["evidence"] = recognise(store)
+    # Not a swap of registers: the PMU stays perf's, and EL0's filters follow the vCPU.
+    filters = bool(store.manifest["marks"].get("filters_recorded"))
+    recorded["what"] = "el0_filters" if filters else "registers"
     loads, puts = swaps.filter(kind="load"), swaps.filter(kind="put")
     recorded["loads"], recorded["puts"] = len(loads), len(puts)
     for name, rows in (("load", loads), ("put", puts)):

@@ -95,6 +95,8 @@ class RecordingFacts:
     `symbols`: names of the kernel functions that stand as numbers in the stream's fields, by that
     number: an address (as int64, so a kernel's is negative), or the reader's own where addresses
     were not recorded. Where it is empty those fields hold what was recorded.
+    `probes`: kinds that are probes at a function's entry, with the function by its symbol (None: no
+    symbol tells); probes at a return are none of them.
     `host_events`: rows of the table of that name.
     """
 
@@ -115,6 +117,7 @@ class RecordingFacts:
     threads: list[ThreadName] = field(default_factory=list)
     vcpu_ids: dict[int, int] = field(default_factory=dict)
     symbols: dict[int, str] = field(default_factory=dict)
+    probes: dict[int, str | None] = field(default_factory=dict)
     host_events: list[dict[str, Any]] = field(default_factory=list)
     lost_events: int | None = 0
     damage: list[str] = field(default_factory=list)

@@ -103,7 +103,8 @@ RESIDENCY = Table(
 RECORDED_SWAP = Table(
     "recorded_swap",
     "timeline",
-    "the kernel's own swaps, KVM's half and perf's, where register accesses show them",
+    "the kernel's own swaps, KVM's half and perf's, where register accesses show them; on arm64, "
+    "where probes show it, KVM setting the filters of EL0, by which no register changes hands",
     (
         Column("ts", "int64", "first access", "pmu_access", "ns"),
         Column("end", "int64", "last access", "pmu_access", "ns"),
@@ -116,7 +117,12 @@ RECORDED_SWAP = Table(
         ),
         CPU,
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
-        Column("kind", "enum", "load or put", "derived"),
+        Column(
+            "kind",
+            "enum",
+            "load, put, or again: arm64's filters set once more between the two",
+            "derived",
+        ),
         Column(
             "perf",
             "enum",
@@ -126,20 +132,36 @@ RECORDED_SWAP = Table(
             None,
             True,
         ),
-        Column("kvm_reads", "int32", "KVM's half: reads, RDPMC too", "pmu_access", "accesses"),
-        Column("kvm_writes", "int32", "KVM's half: writes", "pmu_access", "accesses"),
-        Column("perf_reads", "int32", "perf's half: reads", "pmu_access", "accesses"),
-        Column("perf_writes", "int32", "perf's half: writes", "pmu_access", "accesses"),
+        Column(
+            "kvm_reads",
+            "int32",
+            "KVM's half: reads, RDPMC too; null: only calls are known",
+            "pmu_access",
+            "accesses",
+            True,
+        ),
+        Column("kvm_writes", "int32", "KVM's half: writes", "pmu_access", "accesses", True),
+        Column("perf_reads", "int32", "perf's half: reads", "pmu_access", "accesses", True),
+        Column("perf_writes", "int32", "perf's half: writes", "pmu_access", "accesses", True),
         Column(
             "redundant_writes",
             "int32",
             "of KVM's writes, those of the value last seen in that register",
             "pmu_access",
             "accesses",
+            True,
         ),
-        Column("counters", "int32", "general counters walked", "pmu_access", "counters"),
+        Column("counters", "int32", "general counters walked", "pmu_access", "counters", True),
         Column(
-            "guest_pmu_on", "bool", "the load enables a counter; null: a put", "derived", None, True
+            "guest_pmu_on",
+            "bool",
+            "the load enables a counter; null: a put or not known",
+            "derived",
+            None,
+            True,
+        ),
+        Column(
+            "grammar", "enum", "rule that found it: arch.x86.swaps, arch.arm64.probes", "derived"
         ),
         Column(
             "guest_counters",
@@ -149,7 +171,6 @@ RECORDED_SWAP = Table(
             None,
             True,
         ),
-        Column("grammar", "enum", "rule that found it: analyzer.arch.x86.swaps", "derived"),
     ),
     sort="end",
 )
@@ -178,6 +199,27 @@ PMU_ATTRIBUTION = Table(
         Column("episode", "int64", "number in host_episode", "derived", None, True),
     ),
 )
+FUNCTION_ATTRIBUTION = Table(
+    "function_attribution",
+    "timeline",
+    "whose call it is, where probes stand for register accesses: row n belongs to row n of "
+    "function_span; no rows at all where none of them does",
+    (
+        Column("ts", "int64", "time of the call", "function_span", "ns"),
+        CPU,
+        Column(
+            "function",
+            "enum",
+            "the function in arch.arm64.probes; null: none of those",
+            "function_span",
+            None,
+            True,
+        ),
+        Column("actor", "enum", "null: touches no PMU register", "derived", None, True),
+        Column("context", "enum", "of host perf's calls", "derived", None, True),
+        Column("episode", "int64", "number in host_episode", "derived", None, True),
+    ),
+)
 HOST_EPISODE = Table(
     "host_episode",
     "timeline",
@@ -188,12 +230,36 @@ HOST_EPISODE = Table(
         END,
         CPU,
         Column("tid", "int32", "thread that was current", "common_pid"),
-        Column("context", "enum", "in which context perf acted", "derived"),
+        Column(
+            "context",
+            "enum",
+            "in which context perf acted; nmi: the PMU's own interrupt (PMI), an NMI on x86 and an "
+            "interrupt like others on arm64",
+            "derived",
+        ),
         Column("edge", "enum", "out or in: side of a context switch", "derived", None, True),
         Column("evidence", "enum", "observed or inferred", "derived"),
-        Column("accesses", "int32", "how many", "pmu_access", "accesses"),
-        Column("operations", "int64", "set of arch.x86.swaps.Token of them", "derived"),
-        Column("counters", "int64", "set of counters touched, fixed ones from bit 32", "derived"),
+        Column(
+            "accesses",
+            "int32",
+            "how many; on arm64 calls of the driver's functions",
+            "pmu_access, function_span",
+            "accesses",
+        ),
+        Column(
+            "operations",
+            "int64",
+            "set of arch.x86.swaps.Token of them; what arm64's functions do: arch.arm64.probes",
+            "derived",
+        ),
+        Column(
+            "counters",
+            "int64",
+            "set of counters touched, fixed ones from bit 32; null: probes don't tell",
+            "derived",
+            None,
+            True,
+        ),
         Column("vcpu", "int32", "vCPU whose thread was current", "derived", None, True),
         Column("guest_state_on", "bool", "a guest's state was on the CPU, as recorded", "derived"),
     ),
@@ -276,6 +342,7 @@ TIMELINE = (
     RECORDED_SWAP,
     TRUTH_DIFFERENCE,
     PMU_ATTRIBUTION,
+    FUNCTION_ATTRIBUTION,
     HOST_EPISODE,
     OWNER_SLICE,
     POINT,

@@ -91,7 +91,7 @@ def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, fill
     # Windows and losses. `first` of WINDOW_BEGIN is the thread that runs there (+1).
     v = cpus[c, f.C_VCPU]
     cpus[c, f.C_NEST] = 0
-    if rules[f.R_RECORDED] == 1:
+    if rules[f.R_RECORDED] == f.SWAPS:
         _frame_owner(cpus, c, ts, code, out, filled)
     if code == k.WINDOW_BEGIN:
         v = slot[first] if 0 <= first < slot.size else -1
@@ -149,7 +149,7 @@ def _own(  # type: ignore[no-untyped-def]
 
 
 @numba.njit
-def _attributed(cpus, state, since, v, c, ts, mark, episode, out, filled):  # type: ignore[no-untyped-def]
+def _attributed(cpus, state, since, v, c, ts, mark, episode, owns, out, filled):  # type: ignore[no-untyped-def]
     # What attribution found at an access: an end of a swap, or host perf's first of an episode.
     if mark & EPISODE_BEGINS:
         detail = np.int64(episode) << f.SHIFT | (mark >> 4 & 15)
@@ -158,14 +158,14 @@ def _attributed(cpus, state, since, v, c, ts, mark, episode, out, filled):  # ty
         f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_GUEST_PMI, 0, 0, 0)
     elif v >= 0 and mark & LOAD_DONE:
         on = 1 if mark & GUEST_ON else 0
-        if state[v, f.S_PMU] != on:
+        if owns and state[v, f.S_PMU] != on:
             state[v, f.S_PMU] = on
             f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_GUEST_PMU, on, 0, 0)
-        f.on_swap(cpus, state, since, v, c, ts, True, out, filled)
+        f.on_swap(cpus, state, since, v, c, ts, True, owns, out, filled)
     elif mark & (GUEST_ON | 15) == PERF_CORE:
         f._put_row(out, filled, f.O_POINT, ts, c, v, f.P_PERF_CORE, 0, 0, 0)
     elif v >= 0 and mark & PUT_BEGINS:
-        f.on_swap(cpus, state, since, v, c, ts, False, out, filled)
+        f.on_swap(cpus, state, since, v, c, ts, False, owns, out, filled)
     if mark & HOST_CHANGES:
         detail = (1 if mark & HOST_ANY else 0) | (2 if mark & HOST_KERNEL else 0)
         f._put_row(out, filled, f.O_POINT, ts, c, -1, f.P_HOST_EVENTS, detail, 0, 0)
@@ -201,7 +201,10 @@ def advance(  # type: ignore[no-untyped-def]
             _interrupts(cpus, c, here, now, what, out, filled)
         v = slot[t] if 0 <= t < slot.size else -1
         if marks.size and marks[n] >= LOAD_DONE:
-            _attributed(cpus, state, since, v, c, now, marks[n], episodes[n], out, filled)
+            _attributed(
+                cpus, state, since, v, c, now, marks[n], episodes[n],
+                rules[f.R_RECORDED] == f.SWAPS, out, filled,
+            )  # fmt: skip
         if what == k.SWITCH:
             mode = f.M_PREEMPTED if second[n] & 0xFF == 0 else f.M_BLOCKED
             if here >= 0:

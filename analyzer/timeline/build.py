@@ -17,7 +17,8 @@ from analyzer.timeline import kernels as k
 from analyzer.timeline import truth
 from analyzer.timeline.advance import advance
 from analyzer.timeline.attribution.handlers import Handlers
-from analyzer.timeline.attribution.rows import attributed_rows, found_rows
+from analyzer.timeline.attribution.probe_run import ProbeAttribution, probes_of
+from analyzer.timeline.attribution.rows import found_rows
 from analyzer.timeline.attribution.run import Attribution
 from analyzer.timeline.marks import Code, KindCodes, codes_of_names
 from analyzer.timeline.rows import timeline_rows
@@ -74,17 +75,29 @@ class Timeline:
         # Exit reasons and interrupt flags leave no doubt about an inner loop.
         rules[f.R_EXACT] = unsure == 0
         self.result.marks["loop_events_exact"] = unsure == 0
-        attribution = None
-        if any(facts.event_counts.get(name, (0, None))[0] for name in ACCESS_EVENTS):
-            self.attribution = attribution = Attribution(self.spool, codes, vendor, slot.copy())
+        attribution = self.attribution = self._attribution(facts, codes, family, vendor, slot)
+        if attribution is not None:
             handlers = Handlers(facts.event_names, facts.symbols)
             for swaps, episodes in attribution.run(handlers):
                 yield from found_rows(swaps, episodes, attribution.grammars)
-            rules[f.R_RECORDED] = attribution.mediated
+            rules[f.R_RECORDED] = f.FILTERS if attribution.filters else attribution.mediated
             self.result.marks["swaps_recorded"] = attribution.mediated
+            self.result.marks["calls_recorded"] = isinstance(attribution, ProbeAttribution)
+            self.result.marks["filters_recorded"] = attribution.filters
             self.result.marks["handlers_named"] = handlers.named
             self.result.marks["unshown_grammars"] = attribution.unshown
         yield from self._advance(codes, rules, vcpus, slot, wait, facts, attribution)
+
+    def _attribution(
+        self, facts: RecordingFacts, codes: KindCodes, family: Family | None,
+        vendor: str | None, slot: Array,
+    ) -> Attribution | None:  # fmt: skip
+        if any(facts.event_counts.get(name, (0, None))[0] for name in ACCESS_EVENTS):
+            return Attribution(self.spool, codes, vendor, slot.copy())
+        probes = probes_of(facts, family)
+        if probes.of_kind:
+            return ProbeAttribution(self.spool, codes, slot.copy(), probes, facts)
+        return None
 
     def _learn(self, codes: KindCodes) -> tuple[Array, Array, Array, Array]:
         tids, cpus = self.spool.top_tid + 2, self.spool.top_cpu + 1
@@ -208,7 +221,7 @@ class Timeline:
             tags = self.spool.tags(number)
             if attribution is not None:
                 marks, episodes = attribution.marks(number)
-                yield from attributed_rows(c, marks, episodes)
+                yield from attribution.rows(c, marks, episodes)
             advance(
                 at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags, marks,
                 episodes, rules, slot, wait, vcpus, state, cpu_state, since, seen, reasons, out,

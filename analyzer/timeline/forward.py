@@ -48,6 +48,8 @@ ENDED_BY = ("exit", "host_event", "nmi", "cancelled", "lost", "window")
 O_POINT, O_GUEST, O_MODE, O_RESIDENCY, O_OWNER, O_DIFFERENCE = range(6)
 # Rules of this recording, `rules`: see timeline.build.
 R_LATE, R_IOCTL, R_FPU, R_TIMER, R_MARKS, R_RECORDED, R_USER_EXIT, R_EXACT = range(8)
+# R_RECORDED: nothing, KVM's swaps, or its settings of filters, with which no PMU changes owner.
+SWAPS, FILTERS = 1, 2
 NOT_KNOWN = -(2**63)
 
 
@@ -299,13 +301,15 @@ def set_owner(cpus, c, ts, owner, out, filled):  # type: ignore[no-untyped-def]
 
 
 @numba.njit
-def on_swap(cpus, state, since, v, c, ts, load, out, filled):  # type: ignore[no-untyped-def]
-    """The kernel's own load is whole (`load`), or its put begins."""
+def on_swap(cpus, state, since, v, c, ts, load, owns, out, filled):  # type: ignore[no-untyped-def]
+    """The kernel's own load is whole (`load`), or its put begins; owns: the PMU changes owner."""
     if load:
         truth.recorded_on(since, v, ts, state[v, S_LEVELS])
     else:
         began = since[v, truth.ON_TS]
         put_differences(truth.recorded_off(since, v), began, c, v, 2, out, filled)
+    if not owns:
+        return
     if cpus[c, C_OWNER] == OWNER_NOT_KNOWN and not load:
         cpus[c, C_OWNER] = v
     set_owner(cpus, c, ts, v if load else OWNER_HOST, out, filled)

@@ -44,6 +44,7 @@ Array = np.ndarray[Any, Any]
 PIECE = 4 * 1024 * 1024
 CONTAINERS_KEPT = 8
 PROBE_PHASES = {1: 0, 2: 1, 3: 2}  # KprobeEvent.KprobeType: begin, end, instant
+RETURNS = PROBE_PHASES[2]
 # EventKinds numbers compact switches 0 and compact wake-ups 1; nothing else has these kinds.
 LAST_COMPACT_KIND = 1
 EVERYTHING = np.int64(2**63 - 1)
@@ -285,12 +286,22 @@ class Pieces:
             payload_fields(rows.buf, rows.off[at], rows.size[at], group, slots, values, sizes)
             names = TextPool()
             codes = names.codes_of_bytes(rows.buf, values[0], sizes[0].astype(np.int64) - 1)
-            numbers = np.array([self._named((form, name)) for name in names.names], np.int32)
-            nameless = self._named((form, "(no name)")) if (codes < 0).any() else 0
-            rows.kind[at] = np.where(codes >= 0, numbers[codes] if numbers.size else 0, nameless)
             if form == "kprobe":
                 phases = np.array([PROBE_PHASES.get(n, -1) for n in range(4)], np.int8)
                 rows.origin[at] = np.where(sizes[1] >= 0, phases[np.clip(values[1], 0, 3)], -1)
+                # A probe and one at the same function's return may share a name, but are two
+                # kinds: only the first says that the function was called.
+                returns = rows.origin[at] == RETURNS
+                self._name_each("kretprobe", rows, at[returns], codes[returns], names.names)
+                at, codes = at[~returns], codes[~returns]
+            self._name_each(form, rows, at, codes, names.names)
+
+    def _name_each(self, form: str, rows: Rows, at: Array, codes: Array, names: list[str]) -> None:
+        # codes: numbers in names, -1 for none, which is the last of `numbers`.
+        numbers = np.zeros(len(names) + 1, np.int32)
+        for code in np.unique(codes).tolist():
+            numbers[code] = self._named((form, names[code] if code >= 0 else "(no name)"))
+        rows.kind[at] = numbers[codes]
 
     def _named(self, key: tuple[str, str]) -> int:
         found = self.named.get(key)
@@ -299,7 +310,7 @@ class Pieces:
             if form == "unknown":
                 found = self.kinds.add_unknown(int(name))
             else:
-                target = SPAN if form == "kprobe" else target_of(name)
+                target = SPAN if form in ("kprobe", "kretprobe") else target_of(name)
                 self.kinds.kinds.append(EventKind(name, target, {}, form))
                 found = len(self.kinds.kinds) - 1
             self.named[key] = found

@@ -179,6 +179,9 @@ class PerfettoRecording:
             before = facts.event_counts.get(kind.name, (0, None))[0]
             facts.event_counts[kind.name] = (before + int(merger.counts[number]), kind.target.table)
         facts.reasons = assembler.reasons.names
+        facts.probes = {
+            n: None for n, kind in enumerate(index.kinds.kinds) if kind.form == "kprobe"
+        }
         facts.symbols = dict(enumerate(index.symbols.names.names))
         for tid, (_, code) in assembler.comm_of.items():
             known = small.names.get(tid)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from analyzer.readers import assemble
 from analyzer.readers.assemble import Payload, Plan
 from analyzer.readers.columns import enum_column, text_column
+from analyzer.readers.event_map import PROBE_ENTER
 from analyzer.readers.tracedat.batches import Rows
 from analyzer.readers.tracedat.formats import FieldKind
 from analyzer.readers.tracedat.kinds import TRACED, EventKind
@@ -35,6 +36,8 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         self.name_of: dict[int, str | None] = {}
         self.start_of: dict[int, str | None] = {}
         self.comm_of: dict[int, str] = {}
+        # Functions that the probes of a kind sit on, where their names are known.
+        self.probed: dict[int, str] = {}
         self._places: dict[tuple[str, int], Array] = {}
 
     def _fields(self, plan: Plan, number: int) -> Array:
@@ -106,11 +109,22 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
             return self._codes(payload, slot, True, False)
         # Traced functions are named by their address if need be; a probe's is null then.
         codes = self._codes(payload, slot, False, False)
+        self._keep_probed(payload, codes)
         traced = np.array([self.kinds[k].name in TRACED for k in payload.kinds])
         if traced.any():
             at = traced[payload.group]
             codes[at] = self._codes(payload, slot, False, True)[at]
         return codes
+
+    def _keep_probed(self, payload: Payload, codes: Array) -> None:
+        kinds = payload.kinds.tolist()
+        if all(k in self.probed or self.kinds[k].target is not PROBE_ENTER for k in kinds):
+            return
+        named = np.flatnonzero(codes >= 0)
+        groups, first = np.unique(payload.group[named], return_index=True)
+        for group, row in zip(groups.tolist(), named[first].tolist(), strict=True):
+            if self.kinds[kinds[group]].target is PROBE_ENTER:
+                self.probed.setdefault(kinds[group], self.text.names[codes[row]])
 
     def _codes(self, payload: Payload, slot: int, exact: bool, hexadecimal: bool) -> Array:
         """Return int32[n], names' numbers in the pool of functions at or around the addresses."""

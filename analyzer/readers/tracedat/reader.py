@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.readers.event_map import PROBE_ENTER
 from analyzer.readers.merge import group_rows
 from analyzer.readers.recording import (
     ABSENT,
@@ -110,6 +111,11 @@ class TraceDatRecording:
         facts.vcpu_ids = {**self.said.guest_vcpus, **assembler.vcpu_of_threads()}
         named = {**assembler.name_of, **assembler.start_of}
         facts.symbols = {number: name for number, name in named.items() if name}
+        facts.probes = {
+            number: assembler.probed.get(number)
+            for number, kind in enumerate(self.kinds.kinds)
+            if kind.target is PROBE_ENTER
+        }
         facts.threads = thread_names(self.parts.cmdlines, assembler.comm_of)
         facts.windows, facts.losses, facts.lost_events = windows_and_losses(
             self.streams, self.said.cpu_statistics, self.trouble

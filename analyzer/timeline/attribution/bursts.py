@@ -51,6 +51,8 @@ SWAP_ROW = 15
     E_VCPU,
 ) = range(11)  # fmt: skip
 EPISODE_ROW = 11
+# E_COUNTERS where calls, not registers, were recorded.
+NO_COUNTERS = -1
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
 GUEST_PMI, STATUS_CLEAR = int(Mark.GUEST_PMI), int(Token.STATUS_CLEAR)
 HOST_CHANGES, HOST_ANY = int(Mark.HOST_CHANGES), int(Mark.HOST_ANY)

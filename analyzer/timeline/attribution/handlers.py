@@ -12,7 +12,7 @@ import numpy as np
 from analyzer.timeline.attribution import contexts as x
 from analyzer.timeline.marks import Code
 
-__all__ = ["Handlers"]
+__all__ = ["Handlers", "plain_name"]
 
 Array = np.ndarray[Any, Any]
 # tick_sched_timer was renamed in 6.10 or near it; both are the tick's hrtimer.
@@ -46,7 +46,7 @@ class Handlers:
             self._source[kind] = _SOURCES.get(name, x.SOURCE_OTHER)
         self.timers_recorded = "hrtimer_expire_entry" in event_names
         self.named = bool(symbols)
-        names = {number: _plain(name) for number, name in symbols.items()}
+        names = {number: plain_name(name) for number, name in symbols.items()}
         self._ticks = _numbers(names, TICK_FUNCTIONS)
         self._muxes = _numbers(names, MUX_FUNCTIONS)
         self._perf = _numbers(names, PERF_FUNCTIONS)
@@ -69,8 +69,8 @@ class Handlers:
         return found
 
 
-def _plain(name: str) -> str:
-    # Symbols may carry an offset or a suffix of the compiler's: perf_foo+0x0, perf_foo.isra.0.
+def plain_name(name: str) -> str:
+    """Return a symbol without an offset or a compiler's suffix: perf_foo+0x0, perf_foo.isra.0."""
     return name.split("+", maxsplit=1)[0].split(".", maxsplit=1)[0]
 
 

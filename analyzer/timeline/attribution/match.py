@@ -24,6 +24,7 @@ class Grammars:
     def __init__(self, vendor: str | None) -> None:
         chosen = [g for g in GRAMMARS if g.vendor == vendor]
         self.names = [g.name for g in chosen]
+        self.registers = True  # False: their rows say nothing of registers
         self.steps = np.zeros((len(chosen), LONGEST, 2), np.int64)
         self.direction = np.array([DIRECTIONS.index(g.direction) for g in chosen], np.int64)
         self.shown = np.array([g.shown for g in chosen], bool)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -20,24 +21,27 @@ from analyzer.timeline.attribution import parse as p
 from analyzer.timeline.attribution.handlers import Handlers
 from analyzer.timeline.attribution.kernel import attribute, finish
 from analyzer.timeline.attribution.match import compile_grammars
+from analyzer.timeline.attribution.rows import attributed_rows
 from analyzer.timeline.attribution.tokens import tokens_of
 from analyzer.timeline.marks import KindCodes
 from analyzer.timeline.spool import Chunk, Spool
 
-__all__ = ["Attribution"]
+__all__ = ["Attribution", "Waiting"]
 
 Array = np.ndarray[Any, Any]
 FOREVER = 2**63 - 1
 
 
 @dataclass(slots=True)
-class _Waiting:
-    # Rows that wait for their turn in order of time.
+class Waiting:
+    """Rows that wait for their turn in order of time."""
+
     columns: int
     end: int
     rows: list[Array] = field(default_factory=list)
 
     def take(self, before: int) -> Array:
+        """Return those whose time is before it, in order, and forget them."""
         rows = np.concatenate(self.rows) if self.rows else np.zeros((0, self.columns), np.int64)
         ready = rows[:, self.end] < before
         self.rows = [rows[~ready]]
@@ -56,6 +60,7 @@ class Attribution:
         self.count = np.zeros(4, np.int64)
         self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
         self.mediated = False
+        self.filters = False  # EL0's filters are set at vcpu load and put, no register is swapped
         self.unshown = 0  # swaps found by grammars that no recording of ours shows
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class Attribution:
         accesses = np.zeros((cpus * b.LEVELS, b.ROOM, 5), np.int64)
         burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
         shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
-        swaps, episodes = _Waiting(b.SWAP_ROW, b.S_END), _Waiting(b.EPISODE_ROW, b.E_END)
+        swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
         at = 0
         for number in range(self.spool.chunks):
             chunk = self.spool.chunk(number, self.codes)
@@ -123,7 +128,7 @@ class Attribution:
         self._settle(out, swaps, episodes)
         yield self._found(swaps, episodes, FOREVER)
 
-    def _found(self, swaps: _Waiting, episodes: _Waiting, before: int) -> tuple[Array, Array]:
+    def _found(self, swaps: Waiting, episodes: Waiting, before: int) -> tuple[Array, Array]:
         swap, episode = swaps.take(before), episodes.take(before)
         # An NMI's burst ends before the swap that it lies in: whether the guest's state was on is
         # only known when that swap is.
@@ -164,7 +169,7 @@ class Attribution:
         self._file.write(marks.data)
         self._file.write(episodes_of.data)
 
-    def _settle(self, out: tuple[Array, ...], swaps: _Waiting, episodes: _Waiting) -> None:
+    def _settle(self, out: tuple[Array, ...], swaps: Waiting, episodes: Waiting) -> None:
         patches, swap_rows, episode_rows, filled = out
         swaps.rows.append(swap_rows[: filled[0]].copy())
         episodes.rows.append(episode_rows[: filled[1]].copy())
@@ -179,6 +184,12 @@ class Attribution:
             if episode >= 0:
                 self._file.seek(place + 2 * size + 4 * (event - begin))
                 self._file.write(episode.to_bytes(4, "little"))
+
+    def rows(
+        self, chunk: Chunk, marks: Array, episodes: Array
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Yield rows of pmu_attribution of one chunk."""
+        yield from attributed_rows(chunk, marks, episodes)
 
     def marks(self, number: int) -> tuple[Array, Array]:
         """Return marks uint16[n] (words.Mark) and episodes int32[n] (-1: none) of a chunk."""
