@@ -160,6 +160,9 @@ def whatif_command(
     ] = None,
     perf: Perf = None,
     hook: Hook = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
+    ] = False,
     emulated: Emulated = None,
     json_output: Json = False,
 ) -> None:
@@ -172,8 +175,41 @@ def whatif_command(
     flag = _flag(emulated)
     asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     store, code = _open(source, IngestOptions(flag))
-    answer = whatif(store, designs, cost, flag, asked)
-    render.print_json(answer) if json_output else render.print_whatif(str(store.path), answer)
+    answer = whatif(store, designs, cost, flag, asked, sensitivity)
+    if json_output:
+        render.print_json(answer)
+    else:
+        render.print_whatif(str(store.path), answer)
+        if sensitivity:
+            from analyzer.cli.render_costs import print_sensitivity
+
+            print_sensitivity(answer)
+    raise typer.Exit(code)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    source: Annotated[str | None, typer.Argument(metavar="[STORE|TRACE]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="cost file to write, NAME.toml")
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="cost file to inherit from: a name or a path")
+    ] = None,
+    emulated: Emulated = None,
+    json_output: Json = False,
+) -> None:
+    """Fit latencies of register accesses from a recording of a real machine."""
+    _announce()
+    from analyzer.cli import render, render_costs
+    from analyzer.pipeline import IngestOptions, calibrate, write_cost_file
+
+    flag = _flag(emulated)
+    store, code = _open(source, IngestOptions(flag))
+    answer = calibrate(store, cost, flag)
+    if output is not None:
+        answer = write_cost_file(answer, output)
+    render.print_json(answer) if json_output else render_costs.print_calibration(answer)
     raise typer.Exit(code)
 
 

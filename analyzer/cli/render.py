@@ -72,7 +72,7 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
     table = new_table(
         f"priced overhead ({', '.join(answer['placements'][0]['overhead']['cost_files'])})",
         ("placement", False), ("low ms", True), ("typical ms", True), ("high ms", True),
-        ("% of guest time", True),
+        ("% of guest time", True), ("on assumed", True),
     )  # fmt: skip
     for p in placements:
         overhead = p["overhead"]
@@ -83,9 +83,9 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
                 "-" if percent[level] is None else f"{percent[level]:.2f}"
                 for level in ("low", "typical", "high")
             )
-        table.add_row(
-            p["name"], *(in_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")), share
-        )
+        assumed = overhead["assumed_share"]
+        cells = [in_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")]
+        table.add_row(p["name"], *cells, share, "-" if assumed is None else f"{assumed:.0%}")
     console.print(table)
     console.print()
     print_meetings(console, answer["placements"])

@@ -1,6 +1,7 @@
 """What can the program do? Its verbs as plain functions, for the command line and for code."""
 
 from analyzer.pipeline.answers import info_of
+from analyzer.pipeline.calibrate import calibrate, write_cost_file
 from analyzer.pipeline.ingest import IngestOptions, ingest
 from analyzer.pipeline.listing import conflicts_of
 from analyzer.pipeline.part import Asked
@@ -10,9 +11,11 @@ from analyzer.pipeline.whatif import whatif
 __all__ = [
     "Asked",
     "IngestOptions",
+    "calibrate",
     "choose_designs",
     "conflicts_of",
     "info_of",
     "ingest",
     "whatif",
+    "write_cost_file",
 ]

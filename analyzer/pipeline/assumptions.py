@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.pipeline.pricing import PRICING_ASSUMPTIONS
 from analyzer.replay import Placement
 
 __all__ = ["ASSUMPTIONS", "assumptions_of"]
 
 ASSUMPTIONS = {
-    "guest-pmu-state": "low and typical price an idle guest PMU; high one that is used fully",
+    **PRICING_ASSUMPTIONS,
     "priced-not-measured": "swap times come from a cost file; nothing of them was measured here",
     "guest-work-fixed": "guest work and exits are held as recorded under every placement",
     "loop-range": "no mark of the inner loop is recorded: `loop` lies between joining every "
@@ -34,7 +35,7 @@ def assumptions_of(
     placement: Placement, answer: dict[str, Any], recording: dict[str, Any], marks: dict[str, Any]
 ) -> list[str]:
     """Return the ids of what one placement's answer rests on."""
-    used = ["guest-pmu-state", "priced-not-measured", "guest-work-fixed"]
+    used = ["priced-not-measured", "guest-work-fixed"]
     if placement.name == "loop" and not marks["hidden_reentries"]:
         told = "loop-marks" if marks["loop_marks_trusted"] else "loop-range"
         exact = marks["loop_events_exact"] and not marks["loop_marks_trusted"]

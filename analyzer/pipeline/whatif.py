@@ -15,11 +15,14 @@ from analyzer.pipeline.conflicts import (
     timer_interrupts_met,
 )
 from analyzer.pipeline.exposure import feasible_of, leak_of, unseen_of
+from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
-from analyzer.pipeline.pricing import overhead_of
+from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
 from analyzer.pipeline.replays import Design, Outcome, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
+from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.ticks import count_ticks
 from analyzer.replay import Counts
 from analyzer.replay import kernel as q
 from analyzer.store import Store
@@ -29,7 +32,7 @@ __all__ = ["whatif"]
 
 def whatif(
     store: Store, designs: list[Design], cost: str | None = None, emulated: bool | None = None,
-    asked: Asked | None = None,
+    asked: Asked | None = None, sensitivity: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the answer of design.md section 10; result tables go to the store.
 
@@ -46,6 +49,7 @@ def whatif(
     part = part_of(store, asked)
     outcomes, edges = replay_all(store, designs, part)
     recorded = recorded_of(store, part)
+    pricing = pricing_of(recording, cost, recorded_operations(store, part), recorded["placement"])
     part_ns = recorded_ns(store, part)
     shown = _Shown(load_episodes(store), unseen_of(store), feasible_of(store))
     answers: list[dict[str, Any]] = []
@@ -53,7 +57,7 @@ def whatif(
     used: set[str] = set()
     for design in designs:
         outcome = outcomes[design]
-        answer = _answer(store, design, outcome.counts, recording, part_ns, cost)
+        answer = _answer(store, design, outcome.counts, recording, part_ns, pricing)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
         timers = timer_interrupts_met(store, outcome)
@@ -65,6 +69,10 @@ def whatif(
         for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
             mine = [row for row in rows[table] if row["placement"] == design.placement.name]
             answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
+    set_dominated(pricing, answers)
+    moves = None
+    if sensitivity:
+        moves = add_sensitivity(pricing, answers, recording, count_ticks(store, part, recording))
     write_results(store, [d.label for d in designs], cost, asked, rows)
     vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
     return {
@@ -74,6 +82,7 @@ def whatif(
         "recorded": recorded,
         "truth": truth_of(store, edges, recorded, part),
         "placements": answers,
+        "sensitivity": moves,
         "vcpus": [row for row in vcpus if part.vcpus is None or row["vcpu"] in part.vcpus],
         "notes": _notes(store),
         "assumptions": [
@@ -116,7 +125,7 @@ def _answer(
     pair: tuple[Counts, Counts],
     recording: dict[str, Any],
     part_ns: int,
-    cost: str | None,
+    pricing: Pricing,
 ) -> dict[str, Any]:
     marks, placement = store.manifest["marks"], design.placement
     answer: dict[str, Any] = {
@@ -131,6 +140,7 @@ def _answer(
     for name, column in (("loaded_at_start", q.N_START), ("loaded_at_end", q.N_END)):
         answer[name] = _totals(pair, column)[0]
     answer["guest_ns"] = _totals(pair, q.N_GUEST)[0]
+    answer["exits"] = int(pair[0].reasons[:, q.Q_EXITS].sum())
     blind_ns: dict[str, Any] = {}
     parts = {name: _totals(pair, column) for name, column in BLIND.items()}
     whole = pair_of(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))
@@ -141,7 +151,8 @@ def _answer(
     answer["blind_ns_low"], answer["blind_ns_high"] = whole
     answer["miscounted_ns"] = 0 if design.told else blind_ns["total"]
     assumptions = assumptions_of(placement, answer, recording, marks)
-    answer["overhead"] = overhead_of(answer, recording, cost)
+    assumptions += priced_assumptions_of(pricing, answer)
+    answer["overhead"] = overhead_of(pricing, answer, recording)
     overhead = answer["overhead"]
     answer["swap_ns"] = overhead["typical_ns"]
     answer["swap_ns_low"], answer["swap_ns_high"] = overhead["low_ns"], overhead["high_ns"]
@@ -153,7 +164,7 @@ def _answer(
         else answer["loads"] + answer["puts"]
     )
     answer["swaps_per_second"] = swaps / seconds if real and swaps is not None else None
-    answer["dominated_by"] = None
+    answer["dominated_by"] = answer["sensitivity"] = None
     answer["assumptions"] = assumptions
     return answer
 
