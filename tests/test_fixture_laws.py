@@ -115,6 +115,8 @@ def test_predicted_swaps_are_the_recorded_ones(store: Store, answer: dict[str, A
     filters = answer["recorded"]["what"] == "el0_filters"  # arm64's, set at vcpu_load
     assert truth["boundary"] == ("vcpu" if filters else moved)
     assert (truth["differences"], truth["difference_rows"]) == (0, [])
+    if any(losses(store, cpu) for cpu in windows(store)):
+        return  # stays that a loss cuts are counted on one side only
     for what in ("loads", "puts"):
         low, high = truth[f"predicted_{what}_low"], truth[f"predicted_{what}_high"]
         assert low <= truth[f"recorded_{what}"] <= high
