@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,16 @@ def write_results(
     try:
         folder.mkdir(exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
-        for table, made in rows.items():
-            declared = BY_NAME[table]
-            write_table(aside / table_file(table), _table(made, arrow_schema(declared)), declared)
-        (aside / "manifest.json").write_text(key + "\n")
-        os.chmod(aside, 0o755)
-        replace_folder(aside, folder / name)
+        try:
+            for table, made in rows.items():
+                declared, file = BY_NAME[table], aside / table_file(table)
+                write_table(file, _table(made, arrow_schema(declared)), declared)
+            (aside / "manifest.json").write_text(key + "\n")
+            os.chmod(aside, 0o755)
+            replace_folder(aside, folder / name)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
     except OSError as error:
         raise OutputError(f"{folder}: cannot write results: {error}") from error
 
