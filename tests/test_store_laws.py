@@ -23,8 +23,8 @@ def make(folder: Path) -> Store:
     return ingest(FIXTURE, folder / "x.vpmu", options, lambda done, total: None)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, OSError(28, "no space left")])
-@pytest.mark.parametrize("after", [0, 3, 6])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "no space left")])
+@pytest.mark.parametrize("after", [0, 6])
 @pytest.mark.parametrize("before", [False, True], ids=["fresh", "over another"])
 def test_what_stops_an_ingest_leaves_what_was_there(
     before: bool, after: int, stop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
