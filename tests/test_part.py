@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from analyzer.errors import UsageError
@@ -71,6 +73,27 @@ def test_part_agrees_with_the_tables(store: Store) -> None:
     seconds = (min(high, window["end"]) - max(low, window["ts"])) / 1e9
     assert 0 < seconds <= 0.15
     assert answer["placements"][0]["swaps_per_second"] == pytest.approx(swaps / seconds)
+
+
+# A stay across a cut is listed up to the cut, so that the rows sum up to what was counted.
+@pytest.mark.parametrize(
+    "part", [{"from_s": 0.1, "to_s": 0.25}, {"cpus": (1,)}, {"to_s": 0.2, "cpus": (0,)}, {}]
+)
+def test_owner_slices_are_those_of_the_part(store: Store, part: dict[str, Any]) -> None:
+    for folder in (store.path / "whatif").glob("*"):
+        shutil.rmtree(folder)
+    answer = answers(store, **part)
+    (path,) = (store.path / "whatif").glob("*/owner_slice.parquet")
+    rows = pq.read_table(path).to_pylist()
+    begin = store.manifest["recording"]["begin_ns"]
+    low = begin + round(part.get("from_s", 0) * 1e9)
+    high = begin + round(part.get("to_s", 1e3) * 1e9)
+    assert all(low <= row["ts"] <= row["end"] <= high for row in rows)
+    assert {row["cpu"] for row in rows} <= set(part.get("cpus", (0, 1, 2, 3)))
+    for placement in answer["placements"]:
+        mine = [row for row in rows if row["placement"] == placement["name"]]
+        bounds = {placement["residency_ns_low"], placement["residency_ns_high"]}
+        assert sum(row["end"] - row["ts"] for row in mine) in bounds
 
 
 def test_only_the_vcpus_asked_for_are_listed(store: Store) -> None:

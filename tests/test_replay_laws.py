@@ -1,5 +1,30 @@
 """The laws of the replay on generated histories, and against a plain reference."""
 
+# Which test holds which law of design.md section 9? Files are tests/test_*.py.
+#
+# 1  modes tile a vCPU's time   perfetto_goldens: modes_tile_every_vcpus_time
+#    owners tile a CPU's        conflict_laws: stays_and_the_hosts_time_tile_..; fixture_laws:
+#                               recorded_owners_tile_.., stays_of_every_design_..
+# 2  residencies nest, blind    here: residencies_nest; perfetto_goldens: blind_time_does_not_..
+#    time does not fall
+# 3  loads balance puts         here: loads_balance_puts_..; fixture_laws: loads_balance_puts_..
+#    one owner a CPU, one CPU   conflict_laws: stays_and_the_hosts_time_.., no_vcpus_state_is_..;
+#    a vCPU's state             fixture_laws: the_kernels_own_swaps_.., stays_of_every_design_..;
+#                               reference_replay.own asserts both
+# 4  engine = reference         here: engine_equals_the_reference; part_laws: part_equals_..;
+#                               conflict_laws: stays_and_conflicts_equal_.., the_declared_table_..
+# 5  shift, rename, renumber,   here: chunks_.., shifted_time_..; conflict_laws: shift_and_..;
+#    permute, cut               renaming; pieces
+# 6  formats agree              none: no fixture holds one run in two formats; each reader is held
+#                               against a second one in perfetto_goldens and tracedat_goldens
+# 7  no episode, no conflict    conflict_laws, fixture_laws: .. no_conflict_and_no_evidence
+#    a demand placement is free none: no demand placement is built
+# 8  predicted = recorded       fixture_laws: predicted_swaps_are_the_recorded_ones
+# 9  oracle, lazy               none: neither is built
+# 10 costs are ordered          timeline_cases: without_a_vendor_the_price_.. has low < high only
+# 11 observed, inferred         conflict_laws: inferred_episodes_change_no_observed_number
+# 12 a store is whole or absent store_laws; cli: refusals_are_one_line_..
+
 from __future__ import annotations
 
 import itertools

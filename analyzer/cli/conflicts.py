@@ -78,7 +78,8 @@ def _print_row(console: Console, row: dict[str, Any]) -> None:
             f"{row['consequence']} ({row['rule']}, {row['shown']}); {until}, {entry}"
         )
     )
+    event = row["event"] or {"table": None, "row": None}
     for line in row["lines"]:
-        mark = ">" if line["ts"] == row["ts"] else " "
+        mark = ">" if (line["table"], line["row"]) == (event["table"], event["row"]) else " "
         text = f"{line['table']}[{line['row']}] tid {line['tid']} {escaped(line['text'])}"
         console.print(Text(f"  {mark} {line['ts']} {text}", no_wrap=True, overflow="ellipsis"))

@@ -119,10 +119,12 @@ def conflict_rows(
     context[own], evidence[own] = episodes.context[number[own]], episodes.evidence[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
     operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
-    frames = []
+    frames = [pl.DataFrame(schema=SCHEMA)]
     for rule in RULES:
         fits = _fits(rule, design.told, vendor, context, operations, follows, met_before)
         rows = np.flatnonzero(fits)
+        if not rows.size:
+            continue
         until = end[rows]
         frames.append(
             pl.DataFrame(

@@ -87,24 +87,46 @@ def conflicts_of(
 
 
 def _add_lines(store: Store, rows: list[dict[str, Any]]) -> None:
-    # Every row gets `lines`: the events around it in order of time on its CPU. Events of one time
-    # keep the order of their tables.
+    # Every row gets `event`, what was recorded of it first, and `lines`: the events around that in
+    # order of time on its CPU. Events of one time keep the order of their tables.
     if not rows:
         return
     wanted: dict[int, Array] = {}
     for cpu in {row["cpu"] for row in rows}:
         wanted[cpu] = np.unique(np.array([r["ts"] for r in rows if r["cpu"] == cpu], np.int64))
+    first = _first_accesses(store, {row["episode"] for row in rows} - {None})
     near = pl.concat([_near(store, table, wanted) for table in SHOWN])
-    lines: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for cpu, times in wanted.items():
-        mine = near.filter(cpu=cpu).sort("ts", "order", maintain_order=True)
+    for cpu in wanted:
+        mine = near.filter(cpu=cpu).sort("ts", "order", "row")
         stamps = mine["ts"].to_numpy()
-        for ts in times.tolist():
-            at = int(np.searchsorted(stamps, ts))
+        place = {pair: at for at, pair in enumerate(mine.select("table", "row").rows())}
+        exits = dict(mine.filter(table="vm_exit").select("ts", "row").rows())
+        for row in rows:
+            if row["cpu"] != cpu:
+                continue
+            # A guest's overflow shows by its exit; an inferred episode by nothing.
+            table, number = "vm_exit", exits.get(row["ts"])
+            if row["episode"] is not None:
+                table, number = "pmu_access", first.get(row["episode"])
+            row["event"] = None
+            if number is not None:
+                row["event"] = {"table": table, "row": number, "ts": row["ts"], "cpu": cpu}
+            at = place.get((table, number), int(np.searchsorted(stamps, row["ts"])))
             part = mine.slice(max(0, at - AROUND), min(at, AROUND) + 1 + AROUND)
-            lines[cpu, ts] = part.drop("cpu", "order").to_dicts()
-    for row in rows:
-        row["lines"] = lines[row["cpu"], row["ts"]]
+            row["lines"] = part.drop("cpu", "order").to_dicts()
+
+
+def _first_accesses(store: Store, episodes: set[int]) -> dict[int, int]:
+    # Row of each episode's first access in pmu_access, which pmu_attribution has row by row.
+    found: dict[int, int] = {}
+    wanted = np.array(sorted(episodes), np.int64)
+    at = 0
+    for batch in store.batches("pmu_attribution", ["episode"], 1 << 20):
+        numbers = batch.column("episode").fill_null(-1).to_numpy(zero_copy_only=False)
+        for place in np.flatnonzero(np.isin(numbers, wanted)).tolist():
+            found.setdefault(int(numbers[place]), at + place)
+        at += len(numbers)
+    return found
 
 
 def _near(store: Store, table: str, wanted: dict[int, Array]) -> pl.DataFrame:

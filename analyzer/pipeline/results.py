@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,16 @@ def _labelled(rows: pl.DataFrame, label: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def _slices(raw: np.ndarray[Any, Any]) -> pl.DataFrame:
+def _slices(raw: np.ndarray[Any, Any], part: Part) -> pl.DataFrame:
+    # Stays in the part; one across a cut ends or begins there, as residency counts it.
+    chosen = Part(cpus=part.cpus, vcpus=part.vcpus)
+    raw = raw[chosen.holds(raw[:, q.S_TS], raw[:, q.S_CPU], raw[:, q.S_VCPU])]
+    if part.begin is not None:
+        raw = raw[(raw[:, q.S_END] > part.begin) | (raw[:, q.S_TS] >= part.begin)]
+        raw[:, q.S_TS] = np.maximum(raw[:, q.S_TS], part.begin)
+    if part.end is not None:
+        raw = raw[raw[:, q.S_TS] < part.end]
+        raw[:, q.S_END] = np.minimum(raw[:, q.S_END], part.end)
     return pl.DataFrame(
         {
             "ts": raw[:, q.S_TS],
@@ -70,7 +80,7 @@ def result_rows(
     placement, pair = design.placement, outcome.counts
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
     rows["conflict"].append(_labelled(met, label))
-    rows["owner_slice"].append(_labelled(_slices(outcome.slices[1]), label))
+    rows["owner_slice"].append(_labelled(_slices(outcome.slices[1], part), label))
     hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
 
     def counted(per: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
@@ -126,12 +136,16 @@ def write_results(
     try:
         folder.mkdir(exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
-        for table, made in rows.items():
-            declared = BY_NAME[table]
-            write_table(aside / table_file(table), _table(made, arrow_schema(declared)), declared)
-        (aside / "manifest.json").write_text(key + "\n")
-        os.chmod(aside, 0o755)
-        replace_folder(aside, folder / name)
+        try:
+            for table, made in rows.items():
+                declared, file = BY_NAME[table], aside / table_file(table)
+                write_table(file, _table(made, arrow_schema(declared)), declared)
+            (aside / "manifest.json").write_text(key + "\n")
+            os.chmod(aside, 0o755)
+            replace_folder(aside, folder / name)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
     except OSError as error:
         raise OutputError(f"{folder}: cannot write results: {error}") from error
 
