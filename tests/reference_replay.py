@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
-__all__ = ["Meeting", "Part", "Point", "Reason", "Result", "Stay", "Vcpu", "run"]
+__all__ = ["Meeting", "Part", "Point", "Reason", "Result", "Rules", "Stay", "Vcpu", "run"]
 
 Point = tuple[int, int, int, int, int]  # ts, cpu, vcpu (-1: none), kind, detail
 
@@ -99,6 +99,18 @@ class Meeting:
     is_over: bool
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What of a placement is no edge: contexts in which the state is put before perf acts; whether
+    it is put whenever perf core is about to act; on which host events (never, any, kernel) it is
+    put at the inner loop's end; and when the guest's use asks for it (never: it always does)."""
+
+    evict: frozenset[int] = frozenset()
+    core: bool = False
+    host: str = "never"
+    demand: str = "never"
+
+
 @dataclass
 class Result:
     """Counts by vCPU and by exit reason; reasons with nothing to say are absent. Stays in order of
@@ -108,6 +120,13 @@ class Result:
     reasons: dict[int, Reason] = field(default_factory=dict)
     stays: list[Stay] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)
+    evicted: dict[int, int] = field(default_factory=dict)
+    core: int = 0
+    spurious: int = 0
+    displaced: int = 0
+    remote: int = 0
+    modes: int = 0
+    without: int = 0
 
 
 @dataclass
@@ -131,6 +150,9 @@ class Cpu:
     switch: Switch | None = None
     levels: Level = field(default_factory=lambda: Level(0))
     interrupted: bool = False
+    host_on: bool = False
+    kernel_on: bool = False
+    core_pending: bool = False
 
     @property
     def owner(self) -> int | None:
@@ -171,9 +193,14 @@ class Reference:
     """The state of one replay."""
 
     def __init__(
-        self, load: Iterable[str], put: Iterable[str], most: bool, part: Part | None, hook: str
-    ) -> None:
+        self, load: Iterable[str], put: Iterable[str], most: bool, part: Part | None, hook: str,
+        rules: Rules,
+    ) -> None:  # fmt: skip
         self.part = part or Part()
+        self.rules = rules
+        self.loop = EDGE["loop_end"][most]
+        self.uses: dict[int, bool] = {}
+        self.used: set[int] = set()
         self.hook = hook
         self.begun = 0
         self.load = {EDGE[word][most] for word in load}
@@ -231,6 +258,73 @@ class Reference:
         self.result.stays.append(cpu.stay)
         cpu.stay = None
 
+    def put_now(self, where: int, cpu: Cpu, ts: int) -> None:
+        """The state on this CPU is put, whatever asks for it."""
+        assert cpu.stay is not None
+        one, number = int(self.part.has(ts, where)), cpu.stay.vcpu
+        self.disown(cpu, ts, True)
+        self.vcpu(number).puts += one
+        self.stretch(number).sums.puts += one
+
+    def load_now(self, where: int, cpu: Cpu, number: int, ts: int) -> None:
+        """Load a vCPU's state: first another's goes, and its own from wherever it still is."""
+        if cpu.stay is not None:
+            self.result.displaced += self.part.has(ts, where)
+            self.put_now(where, cpu, ts)
+        for away, other in self.cpus.items():
+            if other.owner == number:
+                self.pass_time(away, other, ts)
+                self.result.remote += self.part.has(ts, away)
+                self.put_now(away, other, ts)
+        self.own(where, cpu, number, ts)
+        one = int(self.part.has(ts, where))
+        self.vcpu(number).loads += one
+        self.stretch(number).sums.loads += one
+
+    def wants(self, cpu: Cpu, number: int, kind: Kind, named: Level) -> bool:
+        """Whether this edge loads. A guest that runs has its state on, unless it does without."""
+        demand = self.rules.demand
+        if demand == "trap" or (demand == "while_used" and self.uses.get(number) is False):
+            return False
+        if demand == "once_used" and number not in self.used:
+            return False
+        if kind is Kind.ENTRY:
+            return True
+        if self.rules.host == "kernel" and cpu.kernel_on:
+            return self.loop in named
+        return any(level in named for level in self.load)
+
+    def leaves(self, cpu: Cpu, named: Level) -> bool:
+        """Whether this edge puts."""
+        at_loop_end = self.loop in named
+        if self.rules.host == "any" and cpu.host_on and at_loop_end:
+            return True
+        if self.rules.host == "kernel" and cpu.kernel_on and at_loop_end:
+            return True
+        return any(level in named for level in self.put)
+
+    def learn(self, where: int, cpu: Cpu, point: Point) -> None:
+        """Points that tell of the host's events, the guest's use, and what perf core is about."""
+        ts, _, number, kind, detail = point
+        one = self.part.has(ts, where)
+        if kind == Kind.GUEST_PMU:
+            self.uses[number] = bool(detail)
+            if detail:
+                self.used.add(number)
+        elif kind == Kind.PERF_CORE:
+            self.result.spurious += one and cpu.core_pending
+            cpu.core_pending = self.rules.core and cpu.stay is not None
+            if cpu.core_pending:
+                self.result.core += one
+                self.put_now(where, cpu, ts)
+        else:
+            kernel_before = cpu.kernel_on
+            cpu.host_on, cpu.kernel_on = bool(detail & 1), bool(detail & 2)
+            if self.rules.host == "kernel" and kernel_before != cpu.kernel_on:
+                self.result.modes += one
+                if cpu.kernel_on and cpu.stay is not None and self.loop not in cpu.levels:
+                    self.put_now(where, cpu, ts)
+
     def met_by(self, cpu: Cpu, number: int, context: int) -> Stay | None:
         """Whose state does perf meet; number: the vCPU whose thread it acts on, -1: another's."""
         switch = cpu.switch
@@ -250,6 +344,13 @@ class Reference:
         if kind == Kind.EPISODE:
             episode, context = detail >> 8, detail & 255
         stay = self.met_by(cpu, number, context)
+        cpu.core_pending = False
+        if stay is not None and context in self.rules.evict:
+            if stay is cpu.stay:  # else the switch has put it, in this put's place
+                evicted = self.result.evicted
+                evicted[context] = evicted.get(context, 0) + self.part.has(ts, where)
+                self.put_now(where, cpu, ts)
+            return
         watched = stay is not None and (self.part.vcpus is None or stay.vcpu in self.part.vcpus)
         if stay is not None and watched and self.part.has(ts, where):
             over = stay is not cpu.stay
@@ -266,6 +367,9 @@ class Reference:
         if kind in {Kind.EPISODE, Kind.GUEST_PMI}:
             self.meet(where, cpu, point)
             return
+        if kind in {Kind.GUEST_PMU, Kind.PERF_CORE, Kind.HOST_EVENTS}:
+            self.learn(where, cpu, point)
+            return
         if kind is Kind.SWITCH_OUT:
             cpu.switch = Switch(ts, number, cpu.stay, cpu.stay)
         elif kind is Kind.SWITCH_IN and (cpu.switch is None or cpu.switch.ts != ts):
@@ -275,16 +379,17 @@ class Reference:
             cpu.levels |= named
             if Level.GUEST in named and self.stretch(number).reason is not None:
                 self.close(number)  # the entry was lost, but there was one
-            if cpu.owner != number and any(level in named for level in self.load):
+            loaded = any(level in named for level in self.load) and self.rules.demand == "never"
+            if cpu.owner != number and loaded:
                 self.own(where, cpu, number, ts)
                 self.vcpu(number).loaded_at_start += one
         elif kind in ON:
             cpu.running = number
             cpu.levels |= named
-            if cpu.owner != number and any(level in named for level in self.load):
-                self.own(where, cpu, number, ts)
-                self.vcpu(number).loads += one
-                self.stretch(number).sums.loads += one
+            if cpu.owner != number and self.wants(cpu, number, kind, named):
+                self.load_now(where, cpu, number, ts)
+            elif cpu.owner != number and kind is Kind.ENTRY:
+                self.result.without += one
             if kind is Kind.ENTRY and cpu.stay is not None:
                 cpu.stay.entries, cpu.stay.last_entry = cpu.stay.entries + 1, ts
             if kind is Kind.ENTRY:
@@ -298,10 +403,8 @@ class Reference:
             if kind is Kind.EXIT:
                 self.stretch(number).reason = detail >> REASON_SHIFT
                 self.stretch(number).sums.exits += one
-            if cpu.owner == number and any(level in named for level in self.put):
-                self.disown(cpu, ts, True)
-                self.vcpu(number).puts += one
-                self.stretch(number).sums.puts += one
+            if cpu.owner == number and self.leaves(cpu, named):
+                self.put_now(where, cpu, ts)
             if kind is Kind.SWITCH_OUT:
                 assert cpu.switch is not None
                 cpu.switch.between = cpu.stay
@@ -310,17 +413,19 @@ class Reference:
             if cpu.owner is not None:
                 self.vcpu(cpu.owner).loaded_at_end += one
                 self.disown(cpu, ts, False)
-            self.cpus[where] = Cpu(last=ts)
+            self.cpus[where] = Cpu(
+                last=ts, host_on=cpu.host_on, kernel_on=cpu.kernel_on, core_pending=cpu.core_pending
+            )
         elif kind in {Kind.IRQ_IN, Kind.IRQ_OUT}:
             cpu.interrupted = kind is Kind.IRQ_IN
 
 
 def run(
     points: Iterable[Point], load: Iterable[str], put: Iterable[str], most: bool,
-    part: Part | None = None, hook: str = "perf",
+    part: Part | None = None, hook: str = "perf", rules: Rules = Rules(),
 ) -> Result:  # fmt: skip
     """Return what the placement with these load and put words would have done, in that part."""
-    reference = Reference(load, put, most, part, hook)
+    reference = Reference(load, put, most, part, hook, rules)
     for point in points:
         reference.step(point)
     for number in list(reference.stretches):

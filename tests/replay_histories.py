@@ -85,6 +85,12 @@ class History:
             self.perf(c, v, ANYWHERE[extra % len(ANYWHERE)])
         elif choice == 11 and v >= 0:
             self.add(c, v, Kind.GUEST_PMI)
+        elif choice == 14:
+            self.add(c, -1, Kind.HOST_EVENTS, (0, 1, 3, 3)[extra % 4])
+        elif choice == 15:
+            self.add(c, v, Kind.PERF_CORE)
+        elif choice == 16 and v >= 0:
+            self.add(c, v, Kind.GUEST_PMU, extra % 2)
         elif self.interrupted[c]:
             self.interrupted[c] = False
             self.add(c, -1, Kind.IRQ_OUT)
@@ -210,7 +216,7 @@ def histories(draw: st.DrawFn) -> list[Point]:
     history = History(draw(st.integers(0, 1000)))
     for n in range(0, size, 4):
         dt, c, choice, extra = data[n : n + 4]
-        history.step(dt % 50, c % CPUS, choice % 14, extra % 16)
+        history.step(dt % 50, c % CPUS, choice % 17, extra % 16)
     for c in range(CPUS):
         if history.known[c]:
             history.step(1, c, 0, 0)

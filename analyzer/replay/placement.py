@@ -51,7 +51,6 @@ EVICT_WORDS = {
     "context_switch": (Context.SWITCH_OUT, Context.SWITCH_IN),
     "rdpmc": (Context.RDPMC,),
     "other": (Context.OTHER,),
-    "guest_pmi": (Context.GUEST_PMI,),
 }
 HOST_WORDS = {"never": 0, "any": q.BY_ANY, "kernel": q.BY_KERNEL}
 DEMAND_WORDS = {"never": 0, "while_used": q.WHILE_USED, "once_used": q.ONCE_USED}
