@@ -52,6 +52,32 @@ class Rows:
 
 
 @dataclass(slots=True)
+class Part:
+    """The rows of one table in order of time, as merge.group_rows groups them.
+
+    rows: number in Rows; place: number in the stream; group: which of the table's kinds.
+    """
+
+    rows: Array
+    place: Array
+    group: Array
+    ts: Array
+    cpu: Array
+    tid: Array
+    off: Array
+    size: Array
+
+    def columns(self) -> tuple[Array, ...]:
+        """Return all columns in declared order."""
+        return (
+            self.rows, self.place, self.group, self.ts, self.cpu, self.tid, self.off, self.size
+        )  # fmt: skip
+
+
+PART_TYPES = (np.int64, np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int32)
+
+
+@dataclass(slots=True)
 class _Plan:
     # What one table's payload columns are: a slot each, in declared order.
     table: Table
@@ -88,19 +114,16 @@ class Assembler:
         return np.array([self.number_of_table[k.target.table] for k in self.kinds], np.int32)
 
     def build(
-        self, number: int, data: Rows, rows: Array, first: Array, second: Array
+        self, number: int, data: Rows, part: Part, kinds: Array, first: Array, second: Array
     ) -> pa.RecordBatch:
-        """Return one table's record batch; fill `first` and `second` (int64, by row of data)."""
+        """Return one table's record batch; fill `first` and `second` (int64, of the stream)."""
         plan = self.plans[number]
-        of_row = data.kind[rows]
-        kinds = np.flatnonzero(np.bincount(of_row, minlength=len(self.kinds)))
-        number_of_kind = np.zeros(len(self.kinds), np.int32)
-        number_of_kind[kinds] = np.arange(kinds.size)
-        group = number_of_kind[of_row]
-        values, sizes = self._payload(plan, data, rows, kinds, group)
-        self._stream_fields(plan, rows, kinds, group, values, sizes, first, second)
+        rows, group = part.rows, part.group
+        values, sizes = self._payload(plan, data, part, kinds)
+        self._stream_fields(plan, part.place, kinds, group, values, sizes, first, second)
         columns: dict[str, pa.Array] = {}
-        head = {"ts": data.ts[rows], "cpu": data.cpu[rows], "tid": data.tid[rows]}
+        # Copies: a view would keep the columns of all tables while a small table's rows wait.
+        head = {"ts": part.ts.copy(), "cpu": part.cpu.copy(), "tid": part.tid.copy()}
         tid_known = None
         if plan.table.name in ("sched_switch", "wakeup"):
             tid_known = head["tid"] >= 0
@@ -119,12 +142,11 @@ class Assembler:
                 self._text(plan, data, rows, kinds, group, slot, values, sizes, columns)
             elif column.type != "enum":  # enums are made from constants or by _special
                 columns[name] = number_column(column, values[slot], sizes[slot] >= 0)
-        self._special(plan.table.name, data, rows, kinds, group, values, sizes, columns, first)
+        self._special(plan.table.name, data, part, kinds, values, sizes, columns, first)
         return record_batch(plan.table.name, columns, rows.size)
 
-    def _payload(
-        self, plan: _Plan, data: Rows, rows: Array, kinds: Array, group: Array
-    ) -> tuple[Array, Array]:
+    def _payload(self, plan: _Plan, data: Rows, part: Part, kinds: Array) -> tuple[Array, Array]:
+        rows, group = part.rows, part.group
         slots = np.full((kinds.size, FIELD_LIMIT), -1, np.int16)
         forms = [self.kinds[k].form for k in kinds]
         for g, k in enumerate(kinds):
@@ -149,16 +171,16 @@ class Assembler:
                 if name == "compact":
                     self._compact(plan, data, rows[at], at, values, sizes)
                     continue
-                part = np.zeros((len(plan.slots), at.size), np.int64)
-                part_sizes = np.empty((len(plan.slots), at.size), np.int32)
-                off, size = data.off[rows[at]], data.size[rows[at]]
+                some = np.zeros((len(plan.slots), at.size), np.int64)
+                some_sizes = np.empty((len(plan.slots), at.size), np.int32)
+                off, size = part.off[at], part.size[at]
                 if name == "legacy":
-                    self._legacy(plan, data, kinds, group[at], off, size, part, part_sizes)
+                    self._legacy(plan, data, kinds, group[at], off, size, some, some_sizes)
                 else:
-                    payload_fields(data.buf, off, size, group[at], slots, part, part_sizes)
-                values[:, at], sizes[:, at] = part, part_sizes
+                    payload_fields(data.buf, off, size, group[at], slots, some, some_sizes)
+                values[:, at], sizes[:, at] = some, some_sizes
         else:
-            payload_fields(data.buf, data.off[rows], data.size[rows], group, slots, values, sizes)
+            payload_fields(data.buf, part.off, part.size, group, slots, values, sizes)
         return values, sizes
 
     def _legacy(
@@ -226,7 +248,7 @@ class Assembler:
         columns[plan.slots[slot]] = text_column(codes, self.text.names)
 
     def _stream_fields(
-        self, plan: _Plan, rows: Array, kinds: Array, group: Array, values: Array, sizes: Array,
+        self, plan: _Plan, place: Array, kinds: Array, group: Array, values: Array, sizes: Array,
         first: Array, second: Array,
     ) -> None:  # fmt: skip
         for out, which in ((first, "first"), (second, "second")):
@@ -238,16 +260,16 @@ class Assembler:
             for slot in set(slots) - {-1}:
                 chosen = np.array(slots) == slot
                 if chosen.all():
-                    out[rows] = np.where(sizes[slot] >= 0, values[slot], ABSENT)
+                    out[place] = np.where(sizes[slot] >= 0, values[slot], ABSENT)
                 else:
                     at = np.flatnonzero(chosen[group])
-                    out[rows[at]] = np.where(sizes[slot, at] >= 0, values[slot, at], ABSENT)
+                    out[place[at]] = np.where(sizes[slot, at] >= 0, values[slot, at], ABSENT)
 
     def _special(
-        self, name: str, data: Rows, rows: Array, kinds: Array, group: Array, values: Array,
-        sizes: Array, columns: dict[str, pa.Array], first: Array,
+        self, name: str, data: Rows, part: Part, kinds: Array, values: Array, sizes: Array,
+        columns: dict[str, pa.Array], first: Array,
     ) -> None:  # fmt: skip
-        plan = self.plans[self.number_of_table[name]]
+        plan, group = self.plans[self.number_of_table[name]], part.group
         if name == "pmu_access":
             op = np.array(
                 [
@@ -260,17 +282,19 @@ class Assembler:
         elif name == "vm_exit":
             made, codes = exit_columns(plan.slot_of, values, sizes, self.reasons)
             columns.update(made)
-            first[rows] = np.where(codes >= 0, codes, ABSENT)
+            first[part.place] = np.where(codes >= 0, codes, ABSENT)
             self.fields_missing += int(np.count_nonzero((sizes < 0).all(axis=0)))
         elif name == "vm_entry":
             self.fields_missing += int(np.count_nonzero((sizes < 0).all(axis=0)))
         elif name == "sched_switch":
-            columns["prev_pid_from"] = enum_column(data.origin[rows], PREV_PID_FROM)
+            columns["prev_pid_from"] = enum_column(data.origin[part.rows], PREV_PID_FROM)
         elif name in ("other_event", "function_span"):
             codes = np.array([self.names.code(self.kinds[k].name) for k in kinds], np.int32)
             columns["name"] = text_column(codes[group], self.names.names)
             if name == "function_span":
-                columns["phase"] = enum_column(data.origin[rows], ("enter", "return", "instant"))
+                columns["phase"] = enum_column(
+                    data.origin[part.rows], ("enter", "return", "instant")
+                )
         if POINTER_COLUMNS & set(plan.slots):
             self.pointers += int(
                 sum(
@@ -279,20 +303,19 @@ class Assembler:
                 )
             )
         if "vcpu_id" in plan.slot_of:
-            self._vcpu_evidence(plan, data, rows, kinds, group, values, sizes)
+            self._vcpu_evidence(plan, part, kinds, values, sizes)
 
     def _vcpu_evidence(
-        self, plan: _Plan, data: Rows, rows: Array, kinds: Array, group: Array, values: Array,
-        sizes: Array,
-    ) -> None:  # fmt: skip
+        self, plan: _Plan, part: Part, kinds: Array, values: Array, sizes: Array
+    ) -> None:
         slot = plan.slot_of["vcpu_id"]
         # vgic_update_irq_pending names the vCPU that is interrupted, from any thread
         # (linux:arch/arm64/kvm/vgic/trace.h): no evidence of whose thread it is.
-        own = np.array([self.kinds[k].name.startswith("kvm_") for k in kinds])[group]
+        own = np.array([self.kinds[k].name.startswith("kvm_") for k in kinds])[part.group]
         at = np.flatnonzero((sizes[slot] >= 0) & own)
         if at.size == 0:
             return
-        pairs = (data.tid[rows[at]].astype(np.int64) << 32) | (values[slot, at] & 0xFFFFFFFF)
+        pairs = (part.tid[at].astype(np.int64) << 32) | (values[slot, at] & 0xFFFFFFFF)
         found, counts = np.unique(pairs, return_counts=True)
         for pair, count in zip(found.tolist(), counts.tolist(), strict=True):
             key = (pair >> 32, pair & 0xFFFFFFFF)

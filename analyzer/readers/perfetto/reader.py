@@ -10,7 +10,7 @@ import numpy as np
 
 from analyzer.errors import FormatError
 from analyzer.readers.perfetto import layout
-from analyzer.readers.perfetto.assemble import Assembler, Rows
+from analyzer.readers.perfetto.assemble import PART_TYPES, Assembler, Part, Rows
 from analyzer.readers.perfetto.batches import Pieces
 from analyzer.readers.perfetto.facts import (
     CLOCKS,
@@ -29,6 +29,7 @@ from analyzer.readers.perfetto.merge import NOBODY, group_rows, rebuild_threads
 from analyzer.readers.perfetto.names import EventKinds, legacy_numbers
 from analyzer.readers.perfetto.payload import payload_fields
 from analyzer.readers.recording import (
+    ABSENT,
     NO_FLAGS,
     STREAM_DTYPE,
     Batch,
@@ -210,14 +211,14 @@ class _Merger:
     def batch(self, data: Rows, order: Array, bundle: Array) -> Batch:
         self._note_losses(bundle)
         kinds = self.kinds.kinds
-        role_of_kind = np.zeros(len(kinds), np.int8)
+        # Rows of a damaged bundle that could not be decoded have kind -1 and play no role.
+        role_of_kind = np.zeros(len(kinds) + 1, np.int8)
         role_of_kind[self.kinds.compact_switch] = 2
         role_of_kind[self.kinds.compact_waking] = 3
         for number, kind in enumerate(kinds):
             if kind.name == "sched_switch" and kind.form != "compact":
                 role_of_kind[number] = 1
-        # Rows of a damaged bundle that could not be decoded have no kind and play no role.
-        role = np.where(data.kind >= 0, role_of_kind[np.maximum(data.kind, 0)], np.int8(0))
+        role = role_of_kind[data.kind]
         self.contradictions += int(
             rebuild_threads(
                 order,
@@ -233,31 +234,31 @@ class _Merger:
                 self.fresh,
             )
         )
-        switches = data.kind[order] == self.kinds.compact_switch
-        self.unknown_threads += int(np.count_nonzero(data.tid[order[switches]] < 0))
-        of_kind = np.bincount(data.kind[order], minlength=len(kinds))
-        of_kind[: self.counts.size] += self.counts
-        self.counts = of_kind
-        table_of_kind = self.assembler.table_of_kind()
+        counts, table_of_kind = np.empty(len(kinds), np.int64), self.assembler.table_of_kind()
         starts = np.empty(len(self.assembler.tables) + 1, np.int64)
-        rows = np.empty(order.size, np.int64)
-        group_rows(order, data.kind, table_of_kind, starts, rows)
-        first = np.full(data.ts.size, -(2**63), np.int64)
-        second = np.full(data.ts.size, -(2**63), np.int64)
-        tables = {
-            name: self.assembler.build(n, data, rows[starts[n] : starts[n + 1]], first, second)
-            for n, name in enumerate(self.assembler.tables)
-            if starts[n + 1] > starts[n]
-        }
-        columns = {
-            "ts": data.ts, "first": first, "second": second, "tid": data.tid, "cpu": data.cpu,
-            "kind": data.kind,
-        }  # fmt: skip
+        whole = Part(*(np.empty(order.size, kind) for kind in PART_TYPES))
         stream = {
-            name: columns[name][order].astype(STREAM_DTYPE[name], copy=False) for name in columns
+            name: np.empty(order.size, STREAM_DTYPE[name]) for name in STREAM_DTYPE.names or ()
         }
+        group_rows(
+            *[order, table_of_kind, data.ts, data.cpu, data.tid, data.kind, data.off, data.size],
+            *[counts, starts, *whole.columns()],
+            *[stream[name] for name in ("ts", "cpu", "tid", "kind")],
+        )
+        unknown = (stream["kind"] == self.kinds.compact_switch) & (stream["tid"] < 0)
+        self.unknown_threads += int(np.count_nonzero(unknown))
+        first, second = stream["first"], stream["second"]
+        first[:] = second[:] = ABSENT
         # FtraceEvent.common_flags stands in no recording that we have seen.
-        stream["flags"] = np.full(order.size, NO_FLAGS, np.uint8)
+        stream["flags"][:] = NO_FLAGS
+        tables = {}
+        for n, name in enumerate(self.assembler.tables):
+            if starts[n + 1] > starts[n]:
+                part = Part(*(c[starts[n] : starts[n + 1]] for c in whole.columns()))
+                of_table = np.flatnonzero((counts > 0) & (table_of_kind == n))
+                tables[name] = self.assembler.build(n, data, part, of_table, first, second)
+        counts[: self.counts.size] += self.counts
+        self.counts = counts
         return Batch(tables, stream)
 
     def _note_losses(self, bundle: Array) -> None:
