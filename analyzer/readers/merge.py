@@ -83,20 +83,47 @@ def straighten(ts, heads, tails):  # type: ignore[no-untyped-def]
     return raised
 
 
-@numba.njit("void(int64[::1], int32[::1], int32[::1], int64[::1], int64[::1])", cache=True)
-def group_rows(order, kind, table_of_kind, starts, rows):  # type: ignore[no-untyped-def]
-    """Write the rows of `order` grouped by table, in order of time within each.
+@numba.njit(
+    "void(int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
+    "int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], int64[::1], "
+    "int32[::1], int32[::1], int64[::1], int32[::1], int64[::1], int16[::1], int32[::1], "
+    "int16[::1])",
+    cache=True,
+)
+def group_rows(  # type: ignore[no-untyped-def]
+    order, table_of_kind, ts, cpu, tid, kind, off, size, counts, starts, rows, place, group,
+    table_ts, table_cpu, table_tid, table_off, table_size, stream_ts, stream_cpu, stream_tid,
+    stream_kind,
+):  # fmt: skip
+    """Write the rows of `order` as the stream, and grouped by table, in order of time within each.
 
-    table_of_kind: int32[k]. starts: int64[t + 1], filled with where each table's rows begin in
-    `rows` (int64[n]).
+    order: int64[n]; table_of_kind: int32[k]; ts, cpu, tid, kind, off, size: by row. Filled:
+    counts int64[k], rows of each kind; starts int64[t + 1], where each table begins in the grouped
+    columns; those, all [n]: rows, place (number in `order`), group (which of its table's kinds
+    that have rows it is, in order of their numbers), table_*; and stream_*, columns in `order`.
     """
-    starts[:] = 0
+    counts[:] = 0
     for at in range(order.size):
-        starts[table_of_kind[kind[order[at]]] + 1] += 1
+        counts[kind[order[at]]] += 1
+    starts[:] = 0
+    group_of_kind = np.zeros(counts.size, np.int32)
+    groups = np.zeros(starts.size, np.int32)
+    for k in range(counts.size):
+        table = table_of_kind[k]
+        starts[table + 1] += counts[k]
+        if counts[k] > 0:
+            group_of_kind[k] = groups[table]
+            groups[table] += 1
     for table in range(1, starts.size):
         starts[table] += starts[table - 1]
     cursor = starts[:-1].copy()
     for at in range(order.size):
-        table = table_of_kind[kind[order[at]]]
-        rows[cursor[table]] = order[at]
-        cursor[table] += 1
+        row = order[at]
+        k = kind[row]
+        to = cursor[table_of_kind[k]]
+        cursor[table_of_kind[k]] += 1
+        rows[to], place[to], group[to] = row, at, group_of_kind[k]
+        table_ts[to], table_cpu[to], table_tid[to] = ts[row], cpu[row], tid[row]
+        table_off[to], table_size[to] = off[row], size[row]
+        stream_ts[at], stream_cpu[at] = ts[row], cpu[row]
+        stream_tid[at], stream_kind[at] = tid[row], k

@@ -31,6 +31,9 @@ F_TIMESTAMP, F_SEQUENCE, F_DROPPED, F_MACHINE, F_FIRST = range(5)
 @numba.njit
 def read_varint(buf, pos, end):  # type: ignore[no-untyped-def]
     """Return (value as uint64, next position or -1). Redundant (padded) forms are accepted."""
+    # Most varints have one byte.
+    if pos < end and buf[pos] < 128:
+        return np.uint64(buf[pos]), pos + 1
     value = np.uint64(0)
     shift = np.uint64(0)
     while pos < end and shift < np.uint64(70):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer.readers import assemble
-from analyzer.readers.assemble import Payload, Plan
+from analyzer.readers.assemble import Part, Payload, Plan
 from analyzer.readers.columns import enum_column, text_column
 from analyzer.readers.tracedat.batches import Rows
 from analyzer.readers.tracedat.formats import FieldKind
@@ -50,16 +50,14 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
             self._places[key] = places
         return self._places[key]
 
-    def read_payload(
-        self, plan: Plan, data: Rows, rows: Array, kinds: Array, group: Array
-    ) -> tuple[Array, Array]:
+    def read_payload(self, plan: Plan, data: Rows, part: Part, kinds: Array) -> tuple[Array, Array]:
         """Return values and sizes as Payload has them."""
-        values = np.empty((len(plan.slots), rows.size), np.int64)
-        sizes = np.empty((len(plan.slots), rows.size), np.int32)
+        values = np.empty((len(plan.slots), part.rows.size), np.int64)
+        sizes = np.empty((len(plan.slots), part.rows.size), np.int32)
         if plan.slots:
             fields = np.stack([self._fields(plan, k) for k in kinds.tolist()])
             gather_fields(
-                data.buf, data.off[rows], data.size[rows], group, fields, self.big, values, sizes
+                data.buf, part.off, part.size, part.group, fields, self.big, values, sizes
             )
         return values, sizes
 
@@ -93,8 +91,8 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
             traced = np.array([self.kinds[k].name in TRACED for k in payload.kinds])
             if traced.any():
                 of_kind = [self.text.code(self.kinds[k].name) for k in payload.kinds.tolist()]
-                codes = np.array(of_kind, np.int32)[payload.group]
-                at = traced[payload.group]
+                codes = np.array(of_kind, np.int32)[payload.part.group]
+                at = traced[payload.part.group]
                 codes[at] = self._codes(payload, plan.slot_of["function"], False, True)[at]
                 columns["name"] = text_column(codes, self.text.names)
         return columns
@@ -108,13 +106,13 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         codes = self._codes(payload, slot, False, False)
         traced = np.array([self.kinds[k].name in TRACED for k in payload.kinds])
         if traced.any():
-            at = traced[payload.group]
+            at = traced[payload.part.group]
             codes[at] = self._codes(payload, slot, False, True)[at]
         return codes
 
     def _codes(self, payload: Payload, slot: int, exact: bool, hexadecimal: bool) -> Array:
         """Return int32[n], names' numbers in the pool of functions at or around the addresses."""
-        codes = np.full(payload.rows.size, -1, np.int32)
+        codes = np.full(payload.part.rows.size, -1, np.int32)
         at = np.flatnonzero((payload.sizes[slot] == 0) & (payload.values[slot] != 0))
         if at.size == 0:
             return codes
