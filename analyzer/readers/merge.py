@@ -8,16 +8,18 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from analyzer.jit import helper
+
 __all__ = ["group_rows", "merge_runs", "straighten"]
 
 
-@numba.njit
+@helper
 def _before(ts, heads, a, b):  # type: ignore[no-untyped-def]
     # Runs are numbered so that the smaller number goes first at equal times.
     return ts[heads[a]] < ts[heads[b]] or (ts[heads[a]] == ts[heads[b]] and a < b)
 
 
-@numba.njit
+@helper
 def _sift(heap, size, slot, ts, heads):  # type: ignore[no-untyped-def]
     while True:
         child = 2 * slot + 1
@@ -39,7 +41,7 @@ def merge_runs(ts, heads, tails, horizon, order):  # type: ignore[no-untyped-def
     heads are moved on. Equal times go by the number of the run. Returns the rows written.
     """
     heap = np.empty(heads.size, np.int64)
-    size = 0
+    size, top = np.int64(0), np.int64(0)
     for run in range(heads.size):
         if heads[run] < tails[run]:
             heap[size] = run
@@ -67,7 +69,7 @@ def merge_runs(ts, heads, tails, horizon, order):  # type: ignore[no-untyped-def
             size -= 1
             heap[0] = heap[size]
         if size > 0:
-            _sift(heap, size, 0, ts, heads)
+            _sift(heap, size, top, ts, heads)
     return written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 
+from analyzer.jit import helper
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
 STATE, ENTRY, EXIT, LOST = int(Kind.STATE), int(Kind.ENTRY), int(Kind.EXIT), int(Kind.LOST)
@@ -24,7 +25,7 @@ Q_EXITS, Q_LOADS, Q_PUTS, Q_BLIND, Q_OPEN = range(5)
 HELD = 5
 
 
-@numba.njit
+@helper
 def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
     # Time since the CPU's last point, by what ran on it.
     current, owner = k[K_CURRENT], k[K_OWNER]
@@ -47,7 +48,7 @@ def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
         count[owner, N_USER] += dt
 
 
-@numba.njit
+@helper
 def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-def]
     # What followed an exit goes to its reason.
     for q in range(4):

@@ -39,14 +39,13 @@ from analyzer.readers.recording import (
     STREAM_DTYPE,
     Batch,
     Loss,
-    ReaderDescriptor,
     ReadOptions,
     RecordingFacts,
     ThreadName,
 )
 from analyzer.trouble import Trouble
 
-__all__ = ["DESCRIPTOR", "PerfettoRecording"]
+__all__ = ["PerfettoRecording"]
 
 Array = np.ndarray[Any, Any]
 
@@ -281,18 +280,3 @@ class _Merger:
             )
             found[at] = values[0]
         return found
-
-
-def _sniff(head: bytes) -> bool:
-    # A run of `packet` fields has no magic: the first must be one, not empty, and begin with a
-    # plausible field. 0x0a alone is also a line feed in text.
-    if len(head) < 4 or head[0] != 0x0A:
-        return False
-    buf = np.frombuffer(bytearray(head[:16]), np.uint8)
-    body, length = layout.packet_extent(buf, 0, buf.size)
-    if length < 2 or body >= buf.size:
-        return False
-    return bool((buf[body] & 7) in (0, 1, 2, 5) and buf[body] >= 8)
-
-
-DESCRIPTOR = ReaderDescriptor("perfetto", _sniff, PerfettoRecording)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from analyzer.jit import helper
+
 __all__ = [
     "BAD_PAGE_WORDS",
     "LAYOUT_NUMBERS",
@@ -79,7 +81,7 @@ def _number(buf, at, size, big):  # type: ignore[no-untyped-def]
     return value
 
 
-@numba.njit
+@helper
 def _absolute(stamp, now):  # type: ignore[no-untyped-def]
     # linux:kernel/trace/ring_buffer.c rb_fix_abs_ts.
     if now & TOP_BITS:

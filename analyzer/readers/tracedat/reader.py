@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.readers.recording import Batch, ReaderDescriptor, ReadOptions, RecordingFacts
+from analyzer.readers.recording import Batch, ReadOptions, RecordingFacts
 from analyzer.readers.tracedat.assemble import Assembler
 from analyzer.readers.tracedat.batches import Pieces, Stream
-from analyzer.readers.tracedat.head import MAGIC, read_parts
+from analyzer.readers.tracedat.head import read_parts
 from analyzer.readers.tracedat.kinds import EventKinds, page_layout
 from analyzer.readers.tracedat.literals import Literals
 from analyzer.readers.tracedat.loss import windows_and_losses
@@ -23,7 +23,7 @@ from analyzer.readers.tracedat.symbols import Symbols
 from analyzer.readers.tracedat.threads import thread_names
 from analyzer.trouble import Trouble
 
-__all__ = ["DESCRIPTOR", "TraceDatRecording"]
+__all__ = ["TraceDatRecording"]
 
 Array = np.ndarray[Any, Any]
 
@@ -105,10 +105,3 @@ class TraceDatRecording:
             facts.lost_events = None
         self.trouble.add("events_out_of_order", sum(s.out_of_order for s in self.streams))
         self.trouble.add("kvm_fields_missing", assembler.fields_missing)
-
-
-def _sniff(head: bytes) -> bool:
-    return head.startswith(MAGIC)
-
-
-DESCRIPTOR = ReaderDescriptor("trace.dat", _sniff, TraceDatRecording)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
+import numpy as np
 
 from analyzer.arch.x86.swaps import Token
+from analyzer.jit import helper
 from analyzer.timeline.attribution import parse as p
 from analyzer.timeline.attribution.words import Actor, Context, Mark
 
@@ -27,8 +28,9 @@ LEVELS, ROOM = 3, 512
 # off: at its begin (1), at its end (2).
 B_SIZE, B_TID, B_CONTEXT, B_IN_ENTRY, B_VCPU, B_LOADED, B_CUT = range(7)
 BURST_COLUMNS = 7
-# Columns of an access: token, index, event number, ts, bits.
-A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS = range(5)
+# Columns of an access: token, index, event number, ts, bits, and who makes it once that is decided.
+A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS, A_ACTOR = range(6)
+ACCESS_COLUMNS = 6
 REDUNDANT, WRITES, ENABLES, GUEST_ONLY = 1, 2, 4, 8
 # State of a CPU: of the timeline, see contexts.py; here whether the guest's state is on, counters
 # that its load walked (0: not known), and the selectors that hold a guest's events (perf-backed).
@@ -46,7 +48,8 @@ SWAP_ROW = 15
     E_VCPU,
 ) = range(11)  # fmt: skip
 EPISODE_ROW = 11
-LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
+YES, NONE, ZERO = np.bool_(True), np.int64(-1), np.int64(0)
+LOAD_DONE, PUT_BEGINS = np.int64(Mark.LOAD_DONE), np.int64(Mark.PUT_BEGINS)
 EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 EXIT_READ, EMULATION, BY_SCHED = (
     int(Actor.KVM_EXIT_READ), int(Actor.VPMU_EMULATION), int(Actor.VPMU_SCHED)
@@ -59,7 +62,7 @@ ENABLE_BIT, GUEST_BIT, HOST_BIT = 1 << 22, 1 << 40, 1 << 41
 UNKNOWN_VALUE = -(2**62) - 1
 
 
-@numba.njit
+@helper
 def _slot(token, index):  # type: ignore[no-untyped-def]
     # Where the last known value of a register stands; -1 for one that changes by itself.
     if token & COUNTER:
@@ -80,9 +83,12 @@ def _slot(token, index):  # type: ignore[no-untyped-def]
 SHADOWS = 75
 
 
-@numba.njit
+@helper
 def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore[no-untyped-def]
-    """Add one access to an open burst: access int64[ROOM, 5], burst int64[BURST_COLUMNS]."""
+    """Add one access to an open burst.
+
+    access: int64[ROOM, ACCESS_COLUMNS]; burst: int64[BURST_COLUMNS].
+    """
     bits, slot = 0, _slot(token, index)
     if token & READS == 0:
         bits |= WRITES
@@ -95,11 +101,11 @@ def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore
         shadow[slot] = value
     n = burst[B_SIZE]
     access[n, A_TOKEN], access[n, A_INDEX], access[n, A_EVENT] = token, index, event
-    access[n, A_TS], access[n, A_BITS] = ts, bits
+    access[n, A_TS], access[n, A_BITS], access[n, A_ACTOR] = ts, bits, 0
     burst[B_SIZE] = n + 1
 
 
-@numba.njit
+@helper
 def _mark(at, event, bits, episode, marks, episodes_of, patches, filled):  # type: ignore[no-untyped-def]
     # Beside an event of this chunk, or on the list of those of chunks before.
     if event >= at:
@@ -112,7 +118,7 @@ def _mark(at, event, bits, episode, marks, episodes_of, patches, filled):  # typ
     filled[2] = n + 1
 
 
-@numba.njit
+@helper
 def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore[no-untyped-def]
     row = out[filled[0]]
     row[:] = 0
@@ -138,7 +144,7 @@ def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore
     filled[0] += 1
 
 
-@numba.njit
+@helper
 def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[no-untyped-def]
     # The actor of accesses that belong to no swap.
     context = burst[B_CONTEXT]
@@ -160,7 +166,7 @@ def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[n
     return EMULATION if not mediated or burst[B_LOADED] else HOST
 
 
-@numba.njit
+@helper
 def flush(  # type: ignore[no-untyped-def]
     at, cpu, level, access, burst, x, is_vcpu, mediated, steps, direction, count, marks,
     episodes_of, patches, swaps, episodes, filled,
@@ -173,10 +179,9 @@ def flush(  # type: ignore[no-untyped-def]
     size = burst[B_SIZE]
     if size == 0:
         return
-    token, index = access[:size, A_TOKEN].copy(), access[:size, A_INDEX].copy()
-    actor = access[:size, A_TOKEN] & 0
+    token, index, actor = access[:, A_TOKEN], access[:, A_INDEX], access[:, A_ACTOR]
     if level == TASK:
-        found = actor.repeat(p.SWAP_COLUMNS).reshape(size, p.SWAP_COLUMNS)
+        found = np.empty((size, p.SWAP_COLUMNS), np.int64)
         expected = x[X_COUNTERS] if mediated else -1
         many = p.find_swaps(token, index, size, steps, direction, expected, actor, found)
         for w in range(many):
@@ -189,12 +194,14 @@ def flush(  # type: ignore[no-untyped-def]
             _swap_row(swaps, filled, access, burst, found, w, cpu, actor)
             event = access[found[w, p.W_KVM_LAST if load else p.W_KVM_FIRST], A_EVENT]
             bits = LOAD_DONE if load else PUT_BEGINS
-            _mark(at, event, bits, -1, marks, episodes_of, patches, filled)
-    first, loaded, next_swap = 0, burst[B_LOADED], 0
+            _mark(at, event, bits, NONE, marks, episodes_of, patches, filled)
+    first, loaded, next_swap = ZERO, burst[B_LOADED], 0
     while first < size:
         end = first + 1
         if actor[first] != 0:
-            _mark(at, access[first, A_EVENT], actor[first], -1, marks, episodes_of, patches, filled)
+            _mark(
+                at, access[first, A_EVENT], actor[first], NONE, marks, episodes_of, patches, filled
+            )
             if actor[first] == p.KVM_LOAD or actor[first] == p.KVM_PUT:
                 loaded, next_swap = 1 if actor[first] == p.KVM_LOAD else 0, 1
             first = end
@@ -209,7 +216,7 @@ def flush(  # type: ignore[no-untyped-def]
         cut = burst[B_CUT] & 1 and first == 0 and token[0] & OFF == 0
         if level == TASK and (cut or (burst[B_CUT] & 2 and end == size)):
             who = NOT_KNOWN
-        number, context = -1, 0
+        number, context = NONE, ZERO
         if who == HOST:
             number = count[N_EPISODES]
             count[N_EPISODES] += 1
@@ -224,7 +231,7 @@ def flush(  # type: ignore[no-untyped-def]
     burst[B_SIZE] = 0
 
 
-@numba.njit
+@helper
 def _episode(number, row, access, burst, first, end, level, loaded, cpu):  # type: ignore[no-untyped-def]
     # Fills one row of an episode and returns its context.
     tokens, counters, only_counters = 0, 0, True

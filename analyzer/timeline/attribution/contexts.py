@@ -8,8 +8,7 @@ between (probes, wake-ups, timers being set) does not.
 
 from __future__ import annotations
 
-import numba
-
+from analyzer.jit import helper
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution.words import Context
@@ -34,7 +33,7 @@ IN_NMI, OUT, IN, OTHER = (
 )  # fmt: skip
 
 
-@numba.njit
+@helper
 def level_of(x, flags):  # type: ignore[no-untyped-def]
     """Return TASK, HARD or NMI for an event with these flags on a CPU in state x."""
     if flags != NO_FLAGS:
@@ -46,7 +45,7 @@ def level_of(x, flags):  # type: ignore[no-untyped-def]
     return b.HARD if x[X_NEST] > 0 else b.TASK
 
 
-@numba.njit
+@helper
 def context_of(x, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
     """Return the Context of an access at that level by that thread."""
     if level == b.NMI:
@@ -72,7 +71,7 @@ def context_of(x, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
     return OTHER
 
 
-@numba.njit
+@helper
 def ends_task_burst(code):  # type: ignore[no-untyped-def]
     """Say whether an event proves that other code than the burst's ran on the CPU."""
     return (
@@ -90,7 +89,7 @@ def ends_task_burst(code):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit
+@helper
 def _set_timer(x, timer, whole):  # type: ignore[no-untyped-def]
     for place in range(X_WHOLE, X_PLACE):
         if x[place] == timer:
@@ -101,7 +100,7 @@ def _set_timer(x, timer, whole):  # type: ignore[no-untyped-def]
         x[X_PLACE] = (x[X_PLACE] + 1) % WHOLE_TIMERS
 
 
-@numba.njit
+@helper
 def follow(x, code, kind_class, tid, first, second):  # type: ignore[no-untyped-def]
     """Bring the state of a CPU behind one event that is no access.
 

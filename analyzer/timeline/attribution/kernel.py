@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
+from analyzer.jit import helper
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
 
 
-@numba.njit
+@helper
 def _end_bursts(  # type: ignore[no-untyped-def]
     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, count, marks,
     episodes_of, patches, swaps, episodes, filled,
@@ -37,13 +39,13 @@ def attribute(  # type: ignore[no-untyped-def]
 
     token int64[n]: 0 no access, -1 an access of no core PMU register; index int64[n]. kind_class
     uint8[n], see contexts.follow. slot int32[tids]: vCPU of a tid or -1. State: cpus int64[c,
-    CPU_COLUMNS], accesses int64[c * 3, ROOM, 5], burst int64[c * 3, BURST_COLUMNS], shadow
+    CPU_COLUMNS], accesses int64[c * 3, ROOM, columns], burst int64[c * 3, BURST_COLUMNS], shadow
     int64[c, SHADOWS], count int64[4]. Written: marks uint16[n], episodes_of int32[n] (-1: none),
     patches int64[p, 3] (event, bits, episode) for events of chunks before, swaps and episodes rows;
     filled int64[3] how many of each.
     """
     for n in range(ts.size):
-        c, what, here = cpu[n], code[n], token[n]
+        c, what, here = np.int64(cpu[n]), np.int64(code[n]), token[n]
         if here < 0:
             continue
         level = x.level_of(cpus[c], flags[n])
@@ -79,7 +81,7 @@ def attribute(  # type: ignore[no-untyped-def]
         if size and (other or size == b.ROOM):
             count[b.N_FULL] += size == b.ROOM
             _end_bursts(
-                at, c, level == b.TASK, level == b.HARD, True, accesses, burst, cpus, slot,
+                at, c, level == b.TASK, level == b.HARD, b.YES, accesses, burst, cpus, slot,
                 mediated, steps, direction, count, marks, episodes_of, patches, swaps, episodes,
                 filled,
             )  # fmt: skip
@@ -88,7 +90,7 @@ def attribute(  # type: ignore[no-untyped-def]
             t = tid[n] + 1
             burst[row, b.B_TID], burst[row, b.B_CONTEXT] = tid[n], context
             burst[row, b.B_IN_ENTRY] = cpus[c, x.X_OPEN]
-            burst[row, b.B_VCPU] = slot[t] if 0 <= t < slot.size else -1
+            burst[row, b.B_VCPU] = np.int64(slot[t]) if 0 <= t < slot.size else -1
             burst[row, b.B_LOADED] = cpus[c, b.X_LOADED]
             burst[row, b.B_CUT] = cpus[c, x.X_FRESH]
         b.push(accesses[row], burst[row], shadow[c], here, index[n], second[n], at + n, ts[n])
@@ -102,6 +104,6 @@ def finish(  # type: ignore[no-untyped-def]
     """End all bursts that are still open; arguments as in `attribute`."""
     for c in range(cpus.shape[0]):
         _end_bursts(
-            at, c, True, True, True, accesses, burst, cpus, slot, mediated, steps, direction, count,
-            marks, episodes_of, patches, swaps, episodes, filled,
+            at, c, b.YES, b.YES, b.YES, accesses, burst, cpus, slot, mediated, steps, direction,
+            count, marks, episodes_of, patches, swaps, episodes, filled,
         )  # fmt: skip

@@ -89,7 +89,7 @@ class Attribution:
         state = np.zeros((cpus, x.CPU_COLUMNS), np.int64)
         state[:, (x.X_PREVIOUS, x.X_NEXT)] = x.NOBODY
         state[:, x.X_WHOLE : x.X_PLACE] = x.NOBODY
-        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, 5), np.int64)
+        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, b.ACCESS_COLUMNS), np.int64)
         burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
         shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
         swaps, episodes = _Waiting(b.SWAP_ROW, b.S_END), _Waiting(b.EPISODE_ROW, b.E_END)
