@@ -84,25 +84,28 @@ SHADOWS = 75
 
 
 @helper
-def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore[no-untyped-def]
+def push(accesses, burst, row, shadow, cpu, token, index, value, event, ts):  # type: ignore[no-untyped-def]
     """Add one access to an open burst.
 
-    access: int64[ROOM, ACCESS_COLUMNS]; burst: int64[BURST_COLUMNS].
+    accesses: int64[bursts, ROOM, ACCESS_COLUMNS]; burst: int64[bursts, BURST_COLUMNS]; shadow:
+    int64[cpus, SHADOWS]. Whole arrays and a row's number: a view of a row for every event made
+    the loop a third slower.
     """
     bits, slot = 0, _slot(token, index)
     if token & READS == 0:
         bits |= WRITES
-        if slot >= 0 and shadow[slot] == value:
+        if slot >= 0 and shadow[cpu, slot] == value:
             bits |= REDUNDANT
         if token & SELECTOR_WRITE:
             bits |= ENABLES if value & ENABLE_BIT else 0
             bits |= GUEST_ONLY if value & GUEST_BIT and value & HOST_BIT == 0 else 0
     if slot >= 0:
-        shadow[slot] = value
-    n = burst[B_SIZE]
-    access[n, A_TOKEN], access[n, A_INDEX], access[n, A_EVENT] = token, index, event
-    access[n, A_TS], access[n, A_BITS], access[n, A_ACTOR] = ts, bits, 0
-    burst[B_SIZE] = n + 1
+        shadow[cpu, slot] = value
+    n = burst[row, B_SIZE]
+    accesses[row, n, A_TOKEN], accesses[row, n, A_INDEX] = token, index
+    accesses[row, n, A_EVENT], accesses[row, n, A_TS] = event, ts
+    accesses[row, n, A_BITS], accesses[row, n, A_ACTOR] = bits, 0
+    burst[row, B_SIZE] = n + 1
 
 
 @helper
@@ -173,14 +176,14 @@ def flush(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Decide about the burst that ends here and empty it.
 
-    access, burst: as in push. x: state of the CPU. mediated: the recording shows KVM's swaps.
-    count: int64[4] (N_*), carried. filled: int64[3], rows of swaps, episodes and patches.
+    access, burst: one row of push's. x: state of the CPU. mediated: the recording shows KVM's
+    swaps. count: int64[4] (N_*), carried. filled: int64[3], rows of swaps, episodes and patches.
     """
     size = burst[B_SIZE]
     if size == 0:
         return
     token, index, actor = access[:, A_TOKEN], access[:, A_INDEX], access[:, A_ACTOR]
-    if level == TASK:
+    if level == TASK and direction.size:
         found = np.empty((size, p.SWAP_COLUMNS), np.int64)
         expected = x[X_COUNTERS] if mediated else -1
         many = p.find_swaps(token, index, size, steps, direction, expected, actor, found)

@@ -48,7 +48,7 @@ def attribute(  # type: ignore[no-untyped-def]
         c, what, here = np.int64(cpu[n]), np.int64(code[n]), token[n]
         if here < 0:
             continue
-        level = x.level_of(cpus[c], flags[n])
+        level = x.level_of(cpus, c, flags[n])
         own = flags[n] == x.NO_FLAGS and what >= k.WINDOW_BEGIN
         if here == 0:
             # With flags, an event of a lower level shows that the levels above are over.
@@ -72,10 +72,10 @@ def attribute(  # type: ignore[no-untyped-def]
                     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps,
                     direction, count, marks, episodes_of, patches, swaps, episodes, filled,
                 )  # fmt: skip
-            x.follow(cpus[c], what, kind_class[n], tid[n], first[n], second[n])
+            x.follow(cpus, c, what, kind_class[n], tid[n], first[n], second[n])
             continue
         row = c * b.LEVELS + level
-        context = x.context_of(cpus[c], level, tid[n], timers_recorded)
+        context = x.context_of(cpus, c, level, tid[n], timers_recorded)
         size = burst[row, b.B_SIZE]
         other = burst[row, b.B_TID] != tid[n] or burst[row, b.B_CONTEXT] != context
         if size and (other or size == b.ROOM):
@@ -93,7 +93,7 @@ def attribute(  # type: ignore[no-untyped-def]
             burst[row, b.B_VCPU] = np.int64(slot[t]) if 0 <= t < slot.size else -1
             burst[row, b.B_LOADED] = cpus[c, b.X_LOADED]
             burst[row, b.B_CUT] = cpus[c, x.X_FRESH]
-        b.push(accesses[row], burst[row], shadow[c], here, index[n], second[n], at + n, ts[n])
+        b.push(accesses, burst, row, shadow, c, here, index[n], second[n], at + n, ts[n])
 
 
 @numba.njit(cache=True)
