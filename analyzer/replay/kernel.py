@@ -16,7 +16,9 @@ Whatever the table says, a guest that runs has its state on, unless R_DEMAND let
 from __future__ import annotations
 
 import numba
+import numpy as np
 
+from analyzer.jit import helper
 from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
@@ -65,9 +67,11 @@ E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED = range(7)
 ROW = 7
 SLICES, MEETINGS, STAYS = range(3)
 BY_NOTIFIER = 1
+# How a stay ended; numpy's numbers, see analyzer.jit.
+CUT, WHOLE = np.int64(0), np.int64(1)
 
 
-@numba.njit
+@helper
 def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
     # Time since the CPU's last point, by what ran on it.
     current, owner = k[K_CURRENT], k[K_OWNER]
@@ -90,7 +94,7 @@ def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
         count[owner, N_USER] += dt
 
 
-@numba.njit
+@helper
 def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-def]
     # What followed an exit goes to its reason.
     for q in range(4):
@@ -100,7 +104,7 @@ def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-de
     reason_of[v] = 0
 
 
-@numba.njit
+@helper
 def _own(k, vcpus, v, cpu, ts, filled):  # type: ignore[no-untyped-def]
     # A stay begins.
     k[K_OWNER], k[K_SINCE], k[K_ENTERED] = v, ts, -1
@@ -109,7 +113,7 @@ def _own(k, vcpus, v, cpu, ts, filled):  # type: ignore[no-untyped-def]
     filled[STAYS] += 1
 
 
-@numba.njit
+@helper
 def _disown(k, vcpus, cpu, ts, whole, slices, filled):  # type: ignore[no-untyped-def]
     # A stay ends: by a put (`whole`), or nobody knows.
     row = slices[filled[SLICES]]
@@ -120,14 +124,14 @@ def _disown(k, vcpus, cpu, ts, whole, slices, filled):  # type: ignore[no-untype
     k[K_OWNER] = -1
 
 
-@numba.njit
+@helper
 def _put(k, vcpus, cpu, ts, one, count, held, slices, filled):  # type: ignore[no-untyped-def]
     count[k[K_OWNER], N_PUTS] += one
     held[k[K_OWNER], Q_PUTS] += one
-    _disown(k, vcpus, cpu, ts, 1, slices, filled)
+    _disown(k, vcpus, cpu, ts, WHOLE, slices, filled)
 
 
-@numba.njit
+@helper
 def _load(  # type: ignore[no-untyped-def]
     cpus, vcpus, v, cpu, ts, counted, count, held, totals, slices, filled
 ):
@@ -145,7 +149,7 @@ def _load(  # type: ignore[no-untyped-def]
     held[v, Q_LOADS] += counted[cpu]
 
 
-@numba.njit
+@helper
 def _wants(k, vcpus, v, what, levels, action, rules):  # type: ignore[no-untyped-def]
     # Whether an edge loads: by the table, by the loop's edge while the kernel is profiled, and in
     # any case where the guest begins to run; not where the guest does without.
@@ -161,7 +165,7 @@ def _wants(k, vcpus, v, what, levels, action, rules):  # type: ignore[no-untyped
     return wants and not (rules[R_DEMAND] == ONCE_USED and vcpus[v, V_USED] == 0)
 
 
-@numba.njit
+@helper
 def _leaves(k, levels, action, rules):  # type: ignore[no-untyped-def]
     # Whether an edge puts.
     if rules[R_HOST] == BY_ANY and k[K_HOST] & HOST_ON and levels & rules[R_LOOP]:
@@ -171,7 +175,7 @@ def _leaves(k, levels, action, rules):  # type: ignore[no-untyped-def]
     return action == 2
 
 
-@numba.njit
+@helper
 def _meet(  # type: ignore[no-untyped-def]
     k, vcpus, ts, cpu, v, detail, hook, one, rules, count, held, totals, slices, meetings, filled
 ):
@@ -203,7 +207,7 @@ def _meet(  # type: ignore[no-untyped-def]
     filled[MEETINGS] += 1
 
 
-@numba.njit
+@helper
 def _learn(  # type: ignore[no-untyped-def]
     k, vcpus, ts, cpu, v, what, detail, one, rules, count, held, totals, slices, filled
 ):
@@ -311,7 +315,7 @@ def replay(  # type: ignore[no-untyped-def]
         elif what == LOST:
             if k[K_OWNER] >= 0:
                 count[k[K_OWNER], N_END] += one
-                _disown(k, vcpus, cpu[n], ts[n], 0, slices, filled)
+                _disown(k, vcpus, cpu[n], ts[n], CUT, slices, filled)
             k[K_CURRENT], k[K_OWNER], k[K_LEVELS], k[K_IRQ] = -1, -1, 0, 0
         else:
             k[K_IRQ] = 1 if what == IRQ_IN else 0
