@@ -1,8 +1,8 @@
-"""What does replaying cost? All shipped placements over a store whose points are many times repeated.
+"""What does replaying cost? All shipped placements over a store with its points repeated.
 
-`just bench-replay` ingests a shipped recording, repeats its points with shifted time to 1, 10 and 50
-million, and runs `whatif --boundary all` on each in a fresh process: CPU and wall seconds, peak
-memory, and nanoseconds a point and placement between the two smaller ones and the larger.
+`just bench-replay` ingests a shipped recording, repeats its points with shifted time to 1, 10 and
+50 million, and replays all placements over each in a fresh process: CPU and wall seconds, peak
+memory, and the slope between one size and the next.
 """
 
 from __future__ import annotations

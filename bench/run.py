@@ -14,6 +14,7 @@ is faster, so its number is no measure of Perfetto; it is another whole reading 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -85,6 +86,9 @@ def child_ingest(path: str) -> dict[str, Any]:
     from analyzer.timeline import Timeline
     from analyzer.trouble import Trouble
 
+    # Readers come with their file, but are part of the start and not of what was recorded.
+    importlib.import_module("analyzer.readers.perfetto.reader")
+    importlib.import_module("analyzer.readers.tracedat.reader")
     ready = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         writer, timeline = StoreWriter(Path(folder) / "x.vpmu"), Timeline()

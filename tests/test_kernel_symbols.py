@@ -8,7 +8,7 @@ from typing import Any
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 from analyzer.pipeline import IngestOptions, ingest
-from analyzer.readers.perfetto.reader import DESCRIPTOR
+from analyzer.readers.perfetto.descriptor import DESCRIPTOR
 from analyzer.readers.recording import ABSENT, ReadOptions, Recording
 from analyzer.trouble import Trouble
 from tests import perfetto_writer as w

@@ -75,7 +75,7 @@ class Case:
         values = np.zeros((len(fields), at.size), np.int64)
         sizes = np.zeros((len(fields), at.size), np.int32)
         gather_fields(
-            rows.buf, at, rows.off, rows.size, np.zeros(at.size, np.int32), places,
+            rows.buf, rows.off[at], rows.size[at], np.zeros(at.size, np.int32), places,
             recording.parts.big, values, sizes,
         )  # fmt: skip
         part: dict[str, Any] = {

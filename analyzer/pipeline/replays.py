@@ -16,9 +16,11 @@ from analyzer.replay import (
     Part,
     Placement,
     Replay,
+    Scratch,
     leaves_range,
     shipped_placements,
 )
+from analyzer.replay import kernel as q
 from analyzer.store import Store
 
 __all__ = ["Design", "Outcome", "choose_designs", "replay_all"]
@@ -52,7 +54,8 @@ class Design:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one design's replays gave, by bound (fewest, most; the same where they are one): counts,
-    owner slices (replay.kernel.S_* columns), and episodes that met a guest's state (E_*)."""
+    owner slices (replay.kernel.S_* columns; of the fewest those that are met), and episodes that
+    met a guest's state (E_*)."""
 
     counts: tuple[Counts, Counts]
     slices: tuple[Array, Array]
@@ -93,10 +96,11 @@ def replay_all(
     vcpus = int(store.manifest["recording"]["vcpus"])
     cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
+    scratch = Scratch()
     # Whether perf is told changes nothing in who owns a PMU.
     runs = {
         (d.placement.name, d.hook): [
-            Replay(d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0])
+            Replay(d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0], scratch)
             for most in _bounds(store, d.placement)
         ]
         for d in designs
@@ -114,7 +118,12 @@ def replay_all(
         for key, bounds in runs.items():
             for run, mine in zip(bounds, found[key], strict=True):
                 run.feed(*columns)
-                mine.append(run.found())
+                slices, meetings = run.found()
+                if run is not bounds[-1]:
+                    # Of the narrower bound only the stays that host perf met are asked for.
+                    met = np.concatenate([pair[1][:, q.E_STAY] for pair in [*mine, (0, meetings)]])
+                    slices = slices[np.isin(slices[:, q.S_STAY], met)]
+                mine.append((slices, meetings))
         inside = part.holds(*columns[:3])
         edges.add(kind=columns[3][inside], detail=columns[4][inside])
     outcomes = {}

@@ -21,12 +21,12 @@ from analyzer.readers.columns import (
 )
 from analyzer.readers.event_map import EVENTS, EventTarget
 from analyzer.readers.exits import exit_columns
-from analyzer.readers.merge import spread_fields, take_heads
-from analyzer.readers.recording import ABSENT
+from analyzer.readers.merge import group_rows
+from analyzer.readers.recording import ABSENT, STREAM_DTYPE, Batch
 from analyzer.readers.registers import OPS, register_columns
 from analyzer.tables import BY_NAME, Table
 
-__all__ = ["Assembler", "Kind", "Payload", "Plan", "Rows"]
+__all__ = ["Assembler", "Kind", "Part", "Payload", "Plan", "Rows"]
 
 Array = np.ndarray[Any, Any]
 # The one column of a table whose field holds a function as a number, and the column of its name.
@@ -49,6 +49,32 @@ class Rows:
     kind: Array
     off: Array
     size: Array
+
+
+@dataclass(slots=True)
+class Part:
+    """The rows of one table in order of time, as merge.group_rows groups them.
+
+    rows: number in Rows; place: number in the stream; group: which of the table's kinds.
+    """
+
+    rows: Array
+    place: Array
+    group: Array
+    ts: Array
+    cpu: Array
+    tid: Array
+    off: Array
+    size: Array
+
+    def columns(self) -> tuple[Array, ...]:
+        """Return all columns in declared order."""
+        return (
+            self.rows, self.place, self.group, self.ts, self.cpu, self.tid, self.off, self.size
+        )  # fmt: skip
+
+
+PART_TYPES = (np.int64, np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int32)
 
 
 class Kind(Protocol):
@@ -78,14 +104,13 @@ class Plan:
 class Payload:
     """The fields of one table's rows in one batch.
 
-    kinds: int64[k], the kinds that occur; group: int32[n], which of them a row is. values:
-    int64[slots, n], the integer (two's complement) or the offset of a string's bytes; sizes:
-    int32[slots, n], -1 absent, 0 for an integer, else the size of a string plus 1.
+    kinds: int64[k], the kinds that occur, which part.group counts. values: int64[slots, n], the
+    integer (two's complement) or the offset of a string's bytes; sizes: int32[slots, n], -1
+    absent, 0 for an integer, else the size of a string plus 1.
     """
 
-    rows: Array
+    part: Part
     kinds: Array
-    group: Array
     values: Array
     sizes: Array
 
@@ -105,6 +130,8 @@ class Assembler(Generic[K, R]):
         self.reasons = TextPool()
         self.names = TextPool()
         self.fields_missing = 0
+        # Rows of each kind so far; a format may meet new kinds as it goes.
+        self.counts = np.zeros(0, np.int64)
         self.vcpu_ids: dict[tuple[int, int], int] = {}
         targets = {target.table for target in EVENTS.values()} | {"other_event", "function_span"}
         self.tables = sorted(targets)
@@ -119,15 +146,13 @@ class Assembler(Generic[K, R]):
 
     # What a format says itself.
 
-    def read_payload(
-        self, plan: Plan, data: R, rows: Array, kinds: Array, group: Array
-    ) -> tuple[Array, Array]:
+    def read_payload(self, plan: Plan, data: R, part: Part, kinds: Array) -> tuple[Array, Array]:
         """Return values and sizes as Payload has them."""
         raise NotImplementedError
 
     def text_codes(self, plan: Plan, data: R, payload: Payload, slot: int) -> Array:
         """Return int32[n] numbers in the pool `text` of one column's strings; -1: null."""
-        codes = np.full(payload.rows.size, -1, np.int32)
+        codes = np.full(payload.part.rows.size, -1, np.int32)
         at = np.flatnonzero(payload.sizes[slot] > 0)
         if at.size:
             codes[at] = self.text.codes_of_bytes(
@@ -154,25 +179,41 @@ class Assembler(Generic[K, R]):
 
     # What all share.
 
-    def table_of_kind(self) -> Array:
-        """Return int32[kinds], the table that rows of each kind go to."""
-        return np.array([self.number_of_table[k.target.table] for k in self.kinds], np.int32)
-
-    def build(
-        self, number: int, data: R, rows: Array, first: Array, second: Array
-    ) -> pa.RecordBatch:
-        """Return one table's record batch; fill `first` and `second` (int64, by row of data,
-        ABSENT before)."""
-        plan = self.plans[number]
-        number_of_kind = np.empty(len(self.kinds), np.int32)
-        ts = np.empty(rows.size, np.int64)
-        cpu, tid, group = (np.empty(rows.size, np.int32) for _ in range(3))
-        take_heads(
-            rows, data.ts, data.cpu, data.tid, data.kind, number_of_kind, ts, cpu, tid, group
+    def batch(self, data: R, order: Array, flags: Array | int) -> Batch:
+        """Return the rows of `order` as tables and as the stream. flags: of the stream."""
+        tables_of = [self.number_of_table[kind.target.table] for kind in self.kinds]
+        table_of_kind = np.array(tables_of, np.int32)
+        counts = np.empty(len(self.kinds), np.int64)
+        starts = np.empty(len(self.tables) + 1, np.int64)
+        whole = Part(*(np.empty(order.size, column) for column in PART_TYPES))
+        stream = {
+            name: np.empty(order.size, STREAM_DTYPE[name]) for name in STREAM_DTYPE.names or ()
+        }
+        group_rows(
+            *[order, table_of_kind, data.ts, data.cpu, data.tid, data.kind, data.off, data.size],
+            *[counts, starts, *whole.columns()],
+            *[stream[name] for name in ("ts", "cpu", "tid", "kind")],
         )
-        kinds = np.flatnonzero(number_of_kind >= 0)
-        values, sizes = self.read_payload(plan, data, rows, kinds, group)
-        payload = Payload(rows, kinds, group, values, sizes)
+        stream["first"][:] = stream["second"][:] = ABSENT
+        stream["flags"][:] = flags
+        tables = {}
+        for number, name in enumerate(self.tables):
+            begin, end = int(starts[number]), int(starts[number + 1])
+            if begin < end:
+                part = Part(*(column[begin:end] for column in whole.columns()))
+                kinds = np.flatnonzero((counts > 0) & (table_of_kind == number))
+                tables[name] = self._build(number, data, part, kinds, stream)
+        counts[: self.counts.size] += self.counts
+        self.counts = counts
+        return Batch(tables, stream)
+
+    def _build(
+        self, number: int, data: R, part: Part, kinds: Array, stream: dict[str, Array]
+    ) -> pa.RecordBatch:
+        # One table's rows; fills `first` and `second` of the stream.
+        plan = self.plans[number]
+        values, sizes = self.read_payload(plan, data, part, kinds)
+        payload = Payload(part, kinds, values, sizes)
         columns: dict[str, pa.Array] = {}
         numbers: dict[int, Array] = {}
         if plan.table.name in FUNCTIONS:
@@ -181,8 +222,9 @@ class Assembler(Generic[K, R]):
             codes = self.function_codes(plan, data, payload, slot)
             columns[name] = text_column(codes, self.functions.names)
             numbers[slot] = self.function_numbers(codes, values[slot])
-        self._stream_fields(plan, payload, numbers, first, second)
-        head: dict[str, Array] = {"ts": ts, "cpu": cpu, "tid": tid}
+        self._stream_fields(plan, payload, numbers, stream)
+        # Copies: a view would keep the columns of all tables while a small table's rows wait.
+        head = {"ts": part.ts.copy(), "cpu": part.cpu.copy(), "tid": part.tid.copy()}
         tid_known = None
         if plan.table.name in ("sched_switch", "wakeup"):
             tid_known = head["tid"] >= 0
@@ -211,32 +253,36 @@ class Assembler(Generic[K, R]):
                 )
             elif column.type != "enum":  # enums are made from constants or below
                 columns[name] = number_column(column, values[slot], sizes[slot] >= 0)
-        columns.update(self._derived(plan, data, payload, first))
+        columns.update(self._derived(plan, payload, stream["first"]))
         columns.update(self.own_columns(plan, data, payload))
-        return record_batch(plan.table.name, columns, rows.size)
+        return record_batch(plan.table.name, columns, part.rows.size)
 
     @staticmethod
     def _of_kinds(payload: Payload, codes: Sequence[int]) -> Array:
-        return np.array(codes, np.int32)[payload.group]
+        return np.array(codes, np.int32)[payload.part.group]
 
     def _stream_fields(
-        self, plan: Plan, payload: Payload, numbers: dict[int, Array], first: Array, second: Array
+        self, plan: Plan, payload: Payload, numbers: dict[int, Array], stream: dict[str, Array]
     ) -> None:
         # numbers: by slot, what stands in the stream instead of the payload's values.
-        values = payload.values.copy() if numbers else payload.values
-        for slot, replaced in numbers.items():
-            values[slot] = replaced
-        for out, which in ((first, "first"), (second, "second")):
-            slots = np.full(payload.kinds.size, -1, np.int32)
-            for g, k in enumerate(payload.kinds.tolist()):
+        place, sizes = payload.part.place, payload.sizes
+        for which in ("first", "second"):
+            out = stream[which]
+            slots = []
+            for k in payload.kinds:
                 target = self.kinds[k].target
                 source = getattr(target, which)
-                if source:
-                    slots[g] = plan.slot_of[target.fields[source]]
-            if (slots >= 0).any():
-                spread_fields(payload.rows, payload.group, slots, values, payload.sizes, out)
+                slots.append(plan.slot_of[target.fields[source]] if source else -1)
+            for slot in set(slots) - {-1}:
+                values = numbers.get(slot, payload.values[slot])
+                chosen = np.array(slots) == slot
+                if chosen.all():
+                    out[place] = np.where(sizes[slot] >= 0, values, ABSENT)
+                else:
+                    at = np.flatnonzero(chosen[payload.part.group])
+                    out[place[at]] = np.where(sizes[slot, at] >= 0, values[at], ABSENT)
 
-    def _derived(self, plan: Plan, data: R, payload: Payload, first: Array) -> dict[str, pa.Array]:
+    def _derived(self, plan: Plan, payload: Payload, first: Array) -> dict[str, pa.Array]:
         name, kinds = plan.table.name, payload.kinds
         columns: dict[str, pa.Array] = {}
         if name == "pmu_access":
@@ -248,25 +294,25 @@ class Assembler(Generic[K, R]):
         elif name == "vm_exit":
             made, codes = exit_columns(plan.slot_of, payload.values, payload.sizes, self.reasons)
             columns.update(made)
-            first[payload.rows] = np.where(codes >= 0, codes, ABSENT)
+            first[payload.part.place] = np.where(codes >= 0, codes, ABSENT)
         elif name in ("other_event", "function_span"):
             codes = self._of_kinds(payload, [self.names.code(self.kinds[k].name) for k in kinds])
             columns["name"] = text_column(codes, self.names.names)
         if name in ("vm_entry", "vm_exit"):
             self.fields_missing += int(np.count_nonzero((payload.sizes < 0).all(axis=0)))
         if "vcpu_id" in plan.slot_of:
-            self._vcpu_evidence(plan, data, payload)
+            self._vcpu_evidence(plan, payload)
         return columns
 
-    def _vcpu_evidence(self, plan: Plan, data: R, payload: Payload) -> None:
+    def _vcpu_evidence(self, plan: Plan, payload: Payload) -> None:
         slot = plan.slot_of["vcpu_id"]
         # vgic_update_irq_pending names the vCPU that is interrupted, from any thread
         # (linux:arch/arm64/kvm/vgic/trace.h): no evidence of whose thread it is.
         own = np.array([self.kinds[k].name.startswith("kvm_") for k in payload.kinds])
-        at = np.flatnonzero((payload.sizes[slot] >= 0) & own[payload.group])
+        at = np.flatnonzero((payload.sizes[slot] >= 0) & own[payload.part.group])
         if at.size == 0:
             return
-        tids = data.tid[payload.rows[at]].astype(np.int64)
+        tids = payload.part.tid[at].astype(np.int64)
         pairs = (tids << 32) | (payload.values[slot, at] & 0xFFFFFFFF)
         found, counts = np.unique(pairs, return_counts=True)
         for pair, count in zip(found.tolist(), counts.tolist(), strict=True):

@@ -8,16 +8,18 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["group_rows", "merge_runs", "spread_fields", "straighten", "take_heads"]
+from analyzer.jit import helper
+
+__all__ = ["group_rows", "merge_runs", "straighten"]
 
 
-@numba.njit
+@helper
 def _before(ts, heads, a, b):  # type: ignore[no-untyped-def]
     # Runs are numbered so that the smaller number goes first at equal times.
     return ts[heads[a]] < ts[heads[b]] or (ts[heads[a]] == ts[heads[b]] and a < b)
 
 
-@numba.njit
+@helper
 def _sift(heap, size, slot, ts, heads):  # type: ignore[no-untyped-def]
     while True:
         child = 2 * slot + 1
@@ -39,7 +41,7 @@ def merge_runs(ts, heads, tails, horizon, order):  # type: ignore[no-untyped-def
     heads are moved on. Equal times go by the number of the run. Returns the rows written.
     """
     heap = np.empty(heads.size, np.int64)
-    size = 0
+    size, top = np.int64(0), np.int64(0)
     for run in range(heads.size):
         if heads[run] < tails[run]:
             heap[size] = run
@@ -67,7 +69,7 @@ def merge_runs(ts, heads, tails, horizon, order):  # type: ignore[no-untyped-def
             size -= 1
             heap[0] = heap[size]
         if size > 0:
-            _sift(heap, size, 0, ts, heads)
+            _sift(heap, size, top, ts, heads)
     return written
 
 
@@ -83,66 +85,47 @@ def straighten(ts, heads, tails):  # type: ignore[no-untyped-def]
     return raised
 
 
-@numba.njit("void(int64[::1], int32[::1], int32[::1], int64[::1], int64[::1])", cache=True)
-def group_rows(order, kind, table_of_kind, starts, rows):  # type: ignore[no-untyped-def]
-    """Write the rows of `order` grouped by table, in order of time within each.
+@numba.njit(
+    "void(int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
+    "int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], int64[::1], "
+    "int32[::1], int32[::1], int64[::1], int32[::1], int64[::1], int16[::1], int32[::1], "
+    "int16[::1])",
+    cache=True,
+)
+def group_rows(  # type: ignore[no-untyped-def]
+    order, table_of_kind, ts, cpu, tid, kind, off, size, counts, starts, rows, place, group,
+    table_ts, table_cpu, table_tid, table_off, table_size, stream_ts, stream_cpu, stream_tid,
+    stream_kind,
+):  # fmt: skip
+    """Write the rows of `order` as the stream, and grouped by table, in order of time within each.
 
-    table_of_kind: int32[k]. starts: int64[t + 1], filled with where each table's rows begin in
-    `rows` (int64[n]).
+    order: int64[n]; table_of_kind: int32[k]; ts, cpu, tid, kind, off, size: by row. Filled:
+    counts int64[k], rows of each kind; starts int64[t + 1], where each table begins in the grouped
+    columns; those, all [n]: rows, place (number in `order`), group (which of its table's kinds
+    that have rows it is, in order of their numbers), table_*; and stream_*, columns in `order`.
     """
-    starts[:] = 0
+    counts[:] = 0
     for at in range(order.size):
-        starts[table_of_kind[kind[order[at]]] + 1] += 1
+        counts[kind[order[at]]] += 1
+    starts[:] = 0
+    group_of_kind = np.zeros(counts.size, np.int32)
+    groups = np.zeros(starts.size, np.int32)
+    for k in range(counts.size):
+        table = table_of_kind[k]
+        starts[table + 1] += counts[k]
+        if counts[k] > 0:
+            group_of_kind[k] = groups[table]
+            groups[table] += 1
     for table in range(1, starts.size):
         starts[table] += starts[table - 1]
     cursor = starts[:-1].copy()
     for at in range(order.size):
-        table = table_of_kind[kind[order[at]]]
-        rows[cursor[table]] = order[at]
-        cursor[table] += 1
-
-
-@numba.njit(
-    "void(int64[::1], int64[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
-    "int32[::1], int32[::1], int32[::1])",
-    cache=True,
-)
-def take_heads(  # type: ignore[no-untyped-def]
-    rows, ts, cpu, tid, kind, number_of_kind, ts_out, cpu_out, tid_out, group
-):
-    """Take the header fields of `rows`, and number their kinds; one pass is a third of four.
-
-    rows: int64[n]. ts, cpu, tid, kind: by row of the batch. number_of_kind: int32[k], filled with
-    the rank of each kind among those that occur, -1 for the others. ts_out, cpu_out, tid_out,
-    group: one an entry of `rows`; group is the rank of its kind.
-    """
-    number_of_kind[:] = -1
-    for at in range(rows.size):
-        number_of_kind[kind[rows[at]]] = 0
-    found = 0
-    for one in range(number_of_kind.size):
-        if number_of_kind[one] == 0:
-            number_of_kind[one] = found
-            found += 1
-    for at in range(rows.size):
-        row = rows[at]
-        ts_out[at] = ts[row]
-        cpu_out[at] = cpu[row]
-        tid_out[at] = tid[row]
-        group[at] = number_of_kind[kind[row]]
-
-
-@numba.njit(
-    "void(int64[::1], int32[::1], int32[::1], int64[:, ::1], int32[:, ::1], int64[::1])",
-    cache=True,
-)
-def spread_fields(rows, group, slot_of_group, values, sizes, out):  # type: ignore[no-untyped-def]
-    """Write one value a row to `out`, by row of the batch.
-
-    slot_of_group: int32[g], which row of values (int64[slots, n]) and sizes (int32[slots, n]) a
-    group's value stands in, -1: none, `out` stays as it is. A size below 0 leaves it so too.
-    """
-    for at in range(rows.size):
-        slot = slot_of_group[group[at]]
-        if slot >= 0 and sizes[slot, at] >= 0:
-            out[rows[at]] = values[slot, at]
+        row = order[at]
+        k = kind[row]
+        to = cursor[table_of_kind[k]]
+        cursor[table_of_kind[k]] += 1
+        rows[to], place[to], group[to] = row, at, group_of_kind[k]
+        table_ts[to], table_cpu[to], table_tid[to] = ts[row], cpu[row], tid[row]
+        table_off[to], table_size[to] = off[row], size[row]
+        stream_ts[at], stream_cpu[at] = ts[row], cpu[row]
+        stream_tid[at], stream_kind[at] = tid[row], k

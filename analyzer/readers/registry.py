@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analyzer.errors import FormatError, InputError
-from analyzer.readers.perfetto.reader import DESCRIPTOR as PERFETTO
+from analyzer.readers.perfetto.descriptor import DESCRIPTOR as PERFETTO
 from analyzer.readers.recording import ReaderDescriptor
-from analyzer.readers.tracedat.reader import DESCRIPTOR as TRACE_DAT
+from analyzer.readers.tracedat.descriptor import DESCRIPTOR as TRACE_DAT
 
 __all__ = ["READERS", "find_reader"]
 

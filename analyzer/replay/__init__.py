@@ -8,7 +8,7 @@ from analyzer.replay.placement import (
     load_placement,
     shipped_placements,
 )
-from analyzer.replay.run import Counts, Part, Replay
+from analyzer.replay.run import Counts, Part, Replay, Scratch
 
 __all__ = [
     "HOOKS",
@@ -17,6 +17,7 @@ __all__ = [
     "Part",
     "Placement",
     "Replay",
+    "Scratch",
     "leaves_range",
     "load_cost",
     "load_placement",

@@ -20,6 +20,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from analyzer.jit import helper
 from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
@@ -70,6 +71,8 @@ E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED, E_ENTRIES = range(
 ROW = 8
 SLICES, MEETINGS, STAYS = range(3)
 BY_NOTIFIER = 1
+# How a stay ended; numpy's numbers, see analyzer.jit.
+CUT, WHOLE = np.int64(0), np.int64(1)
 
 
 def no_cpus(cpus: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -80,11 +83,11 @@ def no_cpus(cpus: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return state
 
 
-@numba.njit
-def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
+@helper
+def _account(cpus, c, count, held, dt):  # type: ignore[no-untyped-def]
     # Time since the CPU's last point, by what ran on it.
-    current, owner = k[K_CURRENT], k[K_OWNER]
-    in_guest = current >= 0 and k[K_LEVELS] & GUEST and k[K_IRQ] == 0
+    current, owner = cpus[c, K_CURRENT], cpus[c, K_OWNER]
+    in_guest = current >= 0 and cpus[c, K_LEVELS] & GUEST and cpus[c, K_IRQ] == 0
     if in_guest:
         count[current, N_GUEST] += dt
     if owner < 0:
@@ -93,17 +96,17 @@ def _account(k, count, held, dt):  # type: ignore[no-untyped-def]
     if in_guest:
         return
     held[owner, Q_BLIND] += dt
-    if k[K_IRQ]:
+    if cpus[c, K_IRQ]:
         count[owner, N_INTERRUPT] += dt
     elif current != owner:
         count[owner, N_OTHER] += dt
-    elif k[K_LEVELS] & OUTER:
+    elif cpus[c, K_LEVELS] & OUTER:
         count[owner, N_KVM] += dt
     else:
         count[owner, N_USER] += dt
 
 
-@numba.njit
+@helper
 def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-def]
     # What followed an exit goes to its reason.
     for q in range(4):
@@ -113,62 +116,62 @@ def _settle(held, reason_of, reasons, watched, v):  # type: ignore[no-untyped-de
     reason_of[v] = 0
 
 
-@numba.njit
-def _own(k, vcpus, v, cpu, ts, filled):  # type: ignore[no-untyped-def]
+@helper
+def _own(cpus, c, vcpus, v, ts, filled):  # type: ignore[no-untyped-def]
     # A stay begins.
-    k[K_OWNER], k[K_SINCE], k[K_ENTERED], k[K_ENTRIES] = v, ts, -1, 0
-    k[K_STAY] = filled[STAYS]
-    vcpus[v, V_CPU] = cpu
+    cpus[c, K_OWNER], cpus[c, K_SINCE], cpus[c, K_ENTERED], cpus[c, K_ENTRIES] = v, ts, -1, 0
+    cpus[c, K_STAY] = filled[STAYS]
+    vcpus[v, V_CPU] = c
     filled[STAYS] += 1
 
 
-@numba.njit
-def _disown(k, vcpus, cpu, ts, whole, slices, filled):  # type: ignore[no-untyped-def]
+@helper
+def _disown(cpus, c, vcpus, ts, whole, slices, filled):  # type: ignore[no-untyped-def]
     # A stay ends: by a put (`whole`), or nobody knows.
-    row = slices[filled[SLICES]]
-    row[S_STAY], row[S_CPU], row[S_VCPU] = k[K_STAY], cpu, k[K_OWNER]
-    row[S_TS], row[S_END], row[S_ENTERED], row[S_WHOLE] = k[K_SINCE], ts, k[K_ENTERED], whole
-    row[S_ENTRIES] = k[K_ENTRIES]
+    n = filled[SLICES]
+    slices[n, S_STAY], slices[n, S_CPU] = cpus[c, K_STAY], c
+    slices[n, S_VCPU], slices[n, S_WHOLE] = cpus[c, K_OWNER], whole
+    slices[n, S_TS], slices[n, S_END] = cpus[c, K_SINCE], ts
+    slices[n, S_ENTERED], slices[n, S_ENTRIES] = cpus[c, K_ENTERED], cpus[c, K_ENTRIES]
     filled[SLICES] += 1
-    vcpus[k[K_OWNER], V_CPU] = -1
-    k[K_OWNER] = -1
+    vcpus[cpus[c, K_OWNER], V_CPU] = -1
+    cpus[c, K_OWNER] = -1
 
 
-@numba.njit
-def _put(k, vcpus, cpu, ts, one, count, held, slices, filled):  # type: ignore[no-untyped-def]
-    count[k[K_OWNER], N_PUTS] += one
-    held[k[K_OWNER], Q_PUTS] += one
-    _disown(k, vcpus, cpu, ts, 1, slices, filled)
+@helper
+def _put(cpus, c, vcpus, ts, one, count, held, slices, filled):  # type: ignore[no-untyped-def]
+    count[cpus[c, K_OWNER], N_PUTS] += one
+    held[cpus[c, K_OWNER], Q_PUTS] += one
+    _disown(cpus, c, vcpus, ts, WHOLE, slices, filled)
 
 
-@numba.njit
+@helper
 def _load(  # type: ignore[no-untyped-def]
-    cpus, vcpus, v, cpu, ts, counted, count, held, totals, slices, filled
+    cpus, c, vcpus, v, ts, counted, count, held, totals, slices, filled
 ):
     # Whoever is in the way goes first: another vCPU's state here, this vCPU's on another CPU.
-    k = cpus[cpu]
-    if k[K_OWNER] >= 0:
-        totals[T_DISPLACED] += counted[cpu]
-        _put(k, vcpus, cpu, ts, counted[cpu], count, held, slices, filled)
+    if cpus[c, K_OWNER] >= 0:
+        totals[T_DISPLACED] += counted[c]
+        _put(cpus, c, vcpus, ts, counted[c], count, held, slices, filled)
     away = vcpus[v, V_CPU]
     if away >= 0:
         totals[T_REMOTE] += counted[away]
         # That CPU's own points may be long ago: its time up to here is the stay's.
         if counted[away]:
-            _account(cpus[away], count, held, ts - cpus[away][K_LAST])
-        cpus[away][K_LAST] = ts
-        _put(cpus[away], vcpus, away, ts, counted[away], count, held, slices, filled)
-    _own(k, vcpus, v, cpu, ts, filled)
-    count[v, N_LOADS] += counted[cpu]
-    held[v, Q_LOADS] += counted[cpu]
+            _account(cpus, away, count, held, ts - cpus[away, K_LAST])
+        cpus[away, K_LAST] = ts
+        _put(cpus, away, vcpus, ts, counted[away], count, held, slices, filled)
+    _own(cpus, c, vcpus, v, ts, filled)
+    count[v, N_LOADS] += counted[c]
+    held[v, Q_LOADS] += counted[c]
 
 
-@numba.njit
-def _wants(k, vcpus, v, what, levels, action, rules):  # type: ignore[no-untyped-def]
+@helper
+def _wants(cpus, c, vcpus, v, what, levels, action, rules):  # type: ignore[no-untyped-def]
     # Whether an edge loads: by the table, by the loop's edge while the kernel is profiled, and in
     # any case where the guest begins to run; not where the guest does without.
     wants = action == 1
-    if rules[R_HOST] == BY_KERNEL and k[K_HOST] & KERNEL_ON:
+    if rules[R_HOST] == BY_KERNEL and cpus[c, K_HOST] & KERNEL_ON:
         wants = levels & rules[R_LOOP] != 0
     if what == ENTRY:
         wants = True
@@ -179,52 +182,52 @@ def _wants(k, vcpus, v, what, levels, action, rules):  # type: ignore[no-untyped
     return wants and not (rules[R_DEMAND] == ONCE_USED and vcpus[v, V_USED] == 0)
 
 
-@numba.njit
-def _leaves(k, levels, action, rules):  # type: ignore[no-untyped-def]
+@helper
+def _leaves(cpus, c, levels, action, rules):  # type: ignore[no-untyped-def]
     # Whether an edge puts.
-    if rules[R_HOST] == BY_ANY and k[K_HOST] & HOST_ON and levels & rules[R_LOOP]:
+    if rules[R_HOST] == BY_ANY and cpus[c, K_HOST] & HOST_ON and levels & rules[R_LOOP]:
         return True
-    if rules[R_HOST] == BY_KERNEL and k[K_HOST] & KERNEL_ON and levels & rules[R_LOOP]:
+    if rules[R_HOST] == BY_KERNEL and cpus[c, K_HOST] & KERNEL_ON and levels & rules[R_LOOP]:
         return True
     return action == 2
 
 
-@numba.njit
+@helper
 def _meet(  # type: ignore[no-untyped-def]
-    k, vcpus, ts, cpu, v, detail, hook, one, rules, count, held, totals, slices, meetings, filled
+    cpus, c, vcpus, ts, v, detail, hook, one, rules, count, held, totals, slices, meetings, filled
 ):
     # Whose state does host perf meet? At a switch perf acts on the thread that leaves, then KVM's
     # notifier does; it acts on the thread that comes before KVM's notifier. A hook of perf's own
     # goes before perf's work on both sides.
     # v: the vCPU whose thread perf acts on, -1 for another thread.
     context = detail & 0xFF
-    owner = k[K_OWNER]
-    k[K_CORE] = 0
+    owner = cpus[c, K_OWNER]
+    cpus[c, K_CORE] = 0
     if context == OUT and v >= 0:
-        owner = k[K_BEFORE] if hook == BY_NOTIFIER else k[K_BETWEEN]
-    elif (context == OUT and k[K_CURRENT] >= 0) or (
+        owner = cpus[c, K_BEFORE] if hook == BY_NOTIFIER else cpus[c, K_BETWEEN]
+    elif (context == OUT and cpus[c, K_CURRENT] >= 0) or (
         context == IN and hook == BY_NOTIFIER and v >= 0
     ):
-        owner = k[K_BETWEEN]
+        owner = cpus[c, K_BETWEEN]
     if owner < 0:
         return
     if rules[R_EVICT] >> context & 1:
         # At a switch the put that follows has been counted: this one comes in its place.
-        if owner == k[K_OWNER]:
+        if owner == cpus[c, K_OWNER]:
             totals[T_EVICTED + context] += one
-            _put(k, vcpus, cpu, ts, one, count, held, slices, filled)
+            _put(cpus, c, vcpus, ts, one, count, held, slices, filled)
         return
-    row = meetings[filled[MEETINGS]]
-    row[E_TS], row[E_CPU], row[E_VCPU] = ts, cpu, owner
-    row[E_STAY] = k[K_STAY] if owner == k[K_OWNER] else -1
-    row[E_EPISODE], row[E_CONTEXT], row[E_COUNTED] = detail >> SHIFT, context, one
-    row[E_ENTRIES] = k[K_ENTRIES]
+    n = filled[MEETINGS]
+    meetings[n, E_TS], meetings[n, E_CPU], meetings[n, E_VCPU] = ts, c, owner
+    meetings[n, E_STAY] = cpus[c, K_STAY] if owner == cpus[c, K_OWNER] else -1
+    meetings[n, E_EPISODE], meetings[n, E_CONTEXT] = detail >> SHIFT, context
+    meetings[n, E_COUNTED], meetings[n, E_ENTRIES] = one, cpus[c, K_ENTRIES]
     filled[MEETINGS] += 1
 
 
-@numba.njit
+@helper
 def _learn(  # type: ignore[no-untyped-def]
-    k, vcpus, ts, cpu, v, what, detail, one, rules, count, held, totals, slices, filled
+    cpus, c, vcpus, ts, v, what, detail, one, rules, count, held, totals, slices, filled
 ):
     # Points that tell of the host's events and the guest's use; they move state by rule only.
     if what == GUEST_PMU:
@@ -232,25 +235,25 @@ def _learn(  # type: ignore[no-untyped-def]
         vcpus[v, V_USED] |= detail
         return
     if what == PERF_CORE:
-        totals[T_SPURIOUS] += k[K_CORE] * one
-        k[K_CORE] = 0
-        if rules[R_CORE] and k[K_OWNER] >= 0:
-            k[K_CORE] = 1
+        totals[T_SPURIOUS] += cpus[c, K_CORE] * one
+        cpus[c, K_CORE] = 0
+        if rules[R_CORE] and cpus[c, K_OWNER] >= 0:
+            cpus[c, K_CORE] = 1
             totals[T_CORE] += one
-            _put(k, vcpus, cpu, ts, one, count, held, slices, filled)
+            _put(cpus, c, vcpus, ts, one, count, held, slices, filled)
         return
-    before, k[K_HOST] = k[K_HOST], detail
+    before, cpus[c, K_HOST] = cpus[c, K_HOST], detail
     if rules[R_HOST] == BY_KERNEL and (before ^ detail) & KERNEL_ON:
         totals[T_MODES] += one
         # A host event that counts the kernel ends a wide stay at once.
-        if detail & KERNEL_ON and k[K_OWNER] >= 0 and k[K_LEVELS] & rules[R_LOOP] == 0:
-            _put(k, vcpus, cpu, ts, one, count, held, slices, filled)
+        if detail & KERNEL_ON and cpus[c, K_OWNER] >= 0 and cpus[c, K_LEVELS] & rules[R_LOOP] == 0:
+            _put(cpus, c, vcpus, ts, one, count, held, slices, filled)
 
 
 @numba.njit(
     "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int8[:, ::1], int64, int64, "
     "int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], "
-    "int64[:, ::1], int64[::1], int8[::1], int8[::1], int64[:, ::1], int64[:, ::1], int64[::1])",
+    "int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64[::1])",
     cache=True,
 )
 def replay(  # type: ignore[no-untyped-def]
@@ -263,77 +266,76 @@ def replay(  # type: ignore[no-untyped-def]
     int64[RULES], see above. cpus: int64[cpus, CPU_COLUMNS], as `no_cpus` makes them;
     vcpus: int64[vcpus, VCPU_COLUMNS], V_CPU and V_USES -1. count: int64[vcpus, COUNTS]. held:
     int64[vcpus, HELD] and reason_of: int64[vcpus], what happened since the guest stopped, and why
-    it did. reasons: int64[reasons + 1, 4]. totals: int64[TOTALS]. counted: int8[cpus], 1 where this
-    CPU's points and time count and 0 where they only move its state; watched: int8[vcpus], 1 where
-    the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, ROW] and int64[>= points,
-    ROW], filled from row 0; filled: int64[3], rows of both, and stays so far (carried).
+    it did. reasons: int64[reasons + 1, 4]. totals: int64[TOTALS]. counted: int64[cpus], 1 where
+    this CPU's points and time count and 0 where they only move its state; watched: int64[vcpus], 1
+    where the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, ROW] and int64[>=
+    points, ROW], filled from row 0; filled: int64[3], rows of both, and stays so far (carried).
     """
     filled[SLICES] = filled[MEETINGS] = 0
     for n in range(ts.size):
-        k, v, what, one = cpus[cpu[n]], vcpu[n], kind[n], counted[cpu[n]]
+        c, v, what = cpu[n], vcpu[n], kind[n]
+        one = counted[c]
         levels = detail[n] & LEVELS
         if one:
-            _account(k, count, held, ts[n] - k[K_LAST])
-        k[K_LAST] = ts[n]
+            _account(cpus, c, count, held, ts[n] - cpus[c, K_LAST])
+        cpus[c, K_LAST] = ts[n]
         if what >= EPISODE:
             if what == EPISODE or what == GUEST_PMI:
                 met = detail[n] if what == EPISODE else (-1 << SHIFT) | OVERFLOW
                 _meet(
-                    k, vcpus, ts[n], cpu[n], v, met, hook, one, rules, count, held, totals, slices,
+                    cpus, c, vcpus, ts[n], v, met, hook, one, rules, count, held, totals, slices,
                     meetings, filled,
                 )  # fmt: skip
             else:
                 _learn(
-                    k, vcpus, ts[n], cpu[n], v, what, detail[n], one, rules, count, held, totals,
+                    cpus, c, vcpus, ts[n], v, what, detail[n], one, rules, count, held, totals,
                     slices, filled,
                 )  # fmt: skip
             continue
-        if what == SWITCH_OUT or (what == SWITCH_IN and k[K_SWITCH_TS] != ts[n]):
-            k[K_BEFORE], k[K_SWITCH_TS] = k[K_OWNER], ts[n]
+        if what == SWITCH_OUT or (what == SWITCH_IN and cpus[c, K_SWITCH_TS] != ts[n]):
+            cpus[c, K_BEFORE], cpus[c, K_SWITCH_TS] = cpus[c, K_OWNER], ts[n]
         if what == SWITCH_IN:
-            k[K_BETWEEN] = k[K_OWNER]
+            cpus[c, K_BETWEEN] = cpus[c, K_OWNER]
         if what == STATE:
             if v >= 0:
                 if held[v, Q_OPEN] and levels & GUEST:
                     _settle(held, reason_of, reasons, watched, v)  # its entry is in the loss
-                k[K_CURRENT] = v
-                k[K_LEVELS] |= levels
-                if levels & mask and k[K_OWNER] != v and rules[R_DEMAND] == 0:
-                    _own(k, vcpus, v, cpu[n], ts[n], filled)
+                cpus[c, K_CURRENT] = v
+                cpus[c, K_LEVELS] |= levels
+                if levels & mask and cpus[c, K_OWNER] != v and rules[R_DEMAND] == 0:
+                    _own(cpus, c, vcpus, v, ts[n], filled)
                     count[v, N_START] += one
         elif what <= ENTRY:
-            k[K_CURRENT] = v
-            k[K_LEVELS] |= levels
-            if k[K_OWNER] != v:
-                if _wants(k, vcpus, v, what, levels, table[what, levels], rules):
-                    _load(
-                        cpus, vcpus, v, cpu[n], ts[n], counted, count, held, totals, slices, filled
-                    )
+            cpus[c, K_CURRENT] = v
+            cpus[c, K_LEVELS] |= levels
+            if cpus[c, K_OWNER] != v:
+                if _wants(cpus, c, vcpus, v, what, levels, table[what, levels], rules):
+                    _load(cpus, c, vcpus, v, ts[n], counted, count, held, totals, slices, filled)
                 elif what == ENTRY:
                     totals[T_WITHOUT] += one
             if what == ENTRY:
-                k[K_ENTERED] = ts[n]
-                k[K_ENTRIES] += 1
+                cpus[c, K_ENTERED] = ts[n]
+                cpus[c, K_ENTRIES] += 1
                 _settle(held, reason_of, reasons, watched, v)
         elif what <= SWITCH_OUT:
-            k[K_LEVELS] &= ~levels
+            cpus[c, K_LEVELS] &= ~levels
             if what == EXIT:
                 if held[v, Q_OPEN]:
                     _settle(held, reason_of, reasons, watched, v)
                 reason_of[v] = detail[n] >> SHIFT
                 held[v, Q_EXITS] += one
                 held[v, Q_OPEN] = 1
-            if k[K_OWNER] == v and _leaves(k, levels, table[what, levels], rules):
-                _put(k, vcpus, cpu[n], ts[n], one, count, held, slices, filled)
+            if cpus[c, K_OWNER] == v and _leaves(cpus, c, levels, table[what, levels], rules):
+                _put(cpus, c, vcpus, ts[n], one, count, held, slices, filled)
             if what == SWITCH_OUT:
-                k[K_CURRENT], k[K_LEVELS], k[K_IRQ] = -1, 0, 0
-                k[K_BETWEEN] = k[K_OWNER]
+                cpus[c, K_CURRENT], cpus[c, K_LEVELS], cpus[c, K_IRQ] = -1, 0, 0
+                cpus[c, K_BETWEEN] = cpus[c, K_OWNER]
         elif what == LOST:
-            if k[K_OWNER] >= 0:
-                count[k[K_OWNER], N_END] += one
-                _disown(k, vcpus, cpu[n], ts[n], 0, slices, filled)
-            k[K_CURRENT], k[K_OWNER], k[K_LEVELS], k[K_IRQ] = -1, -1, 0, 0
+            if cpus[c, K_OWNER] >= 0:
+                count[cpus[c, K_OWNER], N_END] += one
+                _disown(cpus, c, vcpus, ts[n], CUT, slices, filled)
+            cpus[c, K_CURRENT], cpus[c, K_OWNER], cpus[c, K_LEVELS], cpus[c, K_IRQ] = -1, -1, 0, 0
             # Who leaves after this came unseen: no switch before it tells whose the PMU is then.
-            k[K_BEFORE], k[K_BETWEEN], k[K_SWITCH_TS] = -1, -1, NO_SWITCH
+            cpus[c, K_BEFORE], cpus[c, K_BETWEEN], cpus[c, K_SWITCH_TS] = -1, -1, NO_SWITCH
         else:
-            k[K_IRQ] = 1 if what == IRQ_IN else 0
+            cpus[c, K_IRQ] = 1 if what == IRQ_IN else 0

@@ -11,7 +11,7 @@ from analyzer.replay import kernel as q
 from analyzer.replay.kernel import replay
 from analyzer.replay.placement import HOOKS, Placement, rules_of, transition_table
 
-__all__ = ["Counts", "Part", "Replay"]
+__all__ = ["Counts", "Part", "Replay", "Scratch"]
 
 Array = np.ndarray[Any, Any]
 
@@ -55,9 +55,24 @@ class Part:
 
 
 def _ones_at(size: int, chosen: tuple[int, ...] | None) -> Array:
-    ones = np.zeros(size, np.int8)
+    ones = np.zeros(size, np.int64)
     ones[slice(None) if chosen is None else list(chosen)] = 1
     return ones
+
+
+class Scratch:
+    """Room for the rows of one chunk; replays that are fed one after the other can share it."""
+
+    def __init__(self) -> None:
+        self.slices = np.empty((0, q.ROW), np.int64)
+        self.meetings = np.empty((0, q.ROW), np.int64)
+
+    def make_room(self, points: int) -> None:
+        """Make room for what that many points can give."""
+        if len(self.meetings) < points:
+            # A load may put another vCPU's state here and its own elsewhere first.
+            self.slices = np.empty((3 * points, q.ROW), np.int64)
+            self.meetings = np.empty((points, q.ROW), np.int64)
 
 
 class Replay:
@@ -65,8 +80,9 @@ class Replay:
 
     def __init__(
         self, placement: Placement, most: bool, vcpus: int, cpus: int, reasons: int,
-        part: Part | None = None, hook: str = "perf",
+        part: Part | None = None, hook: str = "perf", scratch: Scratch | None = None,
     ) -> None:  # fmt: skip
+        self._scratch = scratch or Scratch()
         self._table, self._mask = transition_table(placement, most)
         self._rules = rules_of(placement, most)
         self._vcpus = np.zeros((vcpus, q.VCPU_COLUMNS), np.int64)
@@ -80,16 +96,12 @@ class Replay:
         part = part or Part()
         self._hook = HOOKS.index(hook)
         self._filled = np.zeros(3, np.int64)
-        self._slices, self._meetings = (
-            np.empty((0, q.ROW), np.int64),
-            np.empty((0, q.ROW), np.int64),
-        )
         self._found: list[tuple[Array, Array]] = []
         self._begin, self._end = part.begin, part.end
         self._chosen = _ones_at(cpus, part.cpus)
         self._watched = _ones_at(vcpus, part.vcpus)
         # Nothing counts before the part begins.
-        self._counted = self._chosen if part.begin is None else np.zeros(cpus, np.int8)
+        self._counted = self._chosen if part.begin is None else np.zeros(cpus, np.int64)
 
     def feed(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
         """Take points (int64[n] each) that follow all before; vcpu -1 where there is none."""
@@ -105,17 +117,15 @@ class Replay:
         self._run(*points)
 
     def _run(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
-        if len(self._meetings) < ts.size:
-            # A load may put another vCPU's state here and its own elsewhere first.
-            self._slices = np.empty((3 * ts.size, q.ROW), np.int64)
-            self._meetings = np.empty((ts.size, q.ROW), np.int64)
+        self._scratch.make_room(ts.size)
+        room = self._scratch
         replay(
             ts, cpu, vcpu, kind, detail, self._table, self._mask, self._hook, self._rules,
             self._cpus, self._vcpus, self._count, self._held, self._reason_of, self._reasons,
-            self._totals, self._counted, self._watched, self._slices, self._meetings, self._filled,
+            self._totals, self._counted, self._watched, room.slices, room.meetings, self._filled,
         )  # fmt: skip
         slices, meetings = self._filled[q.SLICES], self._filled[q.MEETINGS]
-        self._found.append((self._slices[:slices].copy(), self._meetings[:meetings].copy()))
+        self._found.append((room.slices[:slices].copy(), room.meetings[:meetings].copy()))
 
     def _pass_time(self, ts: int) -> None:
         # A STATE that names no vCPU changes nothing but the time up to which a CPU is counted.

@@ -26,6 +26,9 @@ from analyzer.tables import BY_NAME, Table, arrow_schema
 
 __all__ = ["StoreWriter", "TableWriter", "write_table"]
 
+# Batches that wait as they came.
+FRESH = 4
+
 
 class TableWriter:
     """Writes one declared table as Parquet, a row group whenever GROUP_ROWS rows wait."""
@@ -34,17 +37,24 @@ class TableWriter:
         self.rows = 0
         self._schema = arrow_schema(table)
         self._waiting: list[pa.RecordBatch] = []
+        self._fresh: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         self._row_bits = sum(_bits(column.type) for column in self._schema)
         self._writer = pq.ParquetWriter(str(path), self._schema, **parquet_options(table))
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Take rows that follow all before them."""
-        self._waiting.append(batch)
+        self._fresh.append(batch)
         self._waiting_rows += batch.num_rows
         self.rows += batch.num_rows
         if self._waiting_rows >= GROUP_ROWS:
             self.flush()
+        elif len(self._fresh) >= FRESH:
+            # What waits long is moved together: batches hold views of larger arrays, and small
+            # blocks that stay between large ones that go leave holes all over the heap.
+            table = pa.Table.from_batches(self._fresh, self._schema)
+            self._waiting += table.unify_dictionaries().combine_chunks().to_batches()
+            self._fresh = []
 
     @property
     def waiting_bytes(self) -> int:
@@ -55,8 +65,9 @@ class TableWriter:
         """Write what waits."""
         if not self._waiting_rows:
             return
-        table = pa.Table.from_batches(self._waiting, self._schema).unify_dictionaries()
-        self._waiting, self._waiting_rows = [], 0
+        batches = self._waiting + self._fresh
+        table = pa.Table.from_batches(batches, self._schema).unify_dictionaries()
+        self._waiting, self._fresh, self._waiting_rows = [], [], 0
         self._writer.write_table(table, row_group_size=GROUP_LIMIT)
 
     def close(self) -> None:

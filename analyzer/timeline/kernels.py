@@ -9,8 +9,10 @@ Arrays of tids are indexed by tid + 1, so that "unknown" (-1) has a place.
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from analyzer.arch.x86 import marks
+from analyzer.jit import helper
 from analyzer.timeline.marks import KVM_RUN, Code, Property
 
 ENTRY, EXIT, USER_EXIT, FPU = int(Code.ENTRY), int(Code.EXIT), int(Code.USER_EXIT), int(Code.FPU)
@@ -50,7 +52,7 @@ GUEST_VECTOR, AMD_GLOBAL_CTL = marks.GUEST_VECTOR, marks.AMD_GLOBAL_CTL
 INTEL_STATUS = marks.INTEL_GLOBAL_STATUS
 
 
-@numba.njit
+@helper
 def is_evidence(code, first):  # type: ignore[no-untyped-def]
     """Say whether an event proves that its thread runs a vCPU."""
     if code == IOCTL_IN:
@@ -68,7 +70,7 @@ def learn(at, ts, cpu, tid, code, first, second, slot, born, open_tid, open_host
     found int64[10]; returns False where vcpus is full.
     """
     for n in range(ts.size):
-        c, t, k = cpu[n], tid[n] + 1, code[n]
+        c, t, k = cpu[n], tid[n] + 1, np.int64(code[n])
         if is_evidence(k, first[n]) and 0 < t < slot.size and slot[t] < 0:
             v = found[F_VCPUS]
             if v >= vcpus.shape[1]:

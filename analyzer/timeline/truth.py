@@ -13,7 +13,7 @@ when.
 
 from __future__ import annotations
 
-import numba
+from analyzer.jit import helper
 
 __all__ = ["CAUSES", "COUNTED_NAMES", "LEVEL_NAMES", "SINCE_COLUMNS"]
 
@@ -38,7 +38,7 @@ CAUSES = (
 )
 
 
-@numba.njit
+@helper
 def predicted_on(since, v, fresh, is_clear):  # type: ignore[no-untyped-def]
     """Levels `fresh` came on; is_clear: their begin was seen, not only that they are on."""
     row = since[v]
@@ -50,7 +50,7 @@ def predicted_on(since, v, fresh, is_clear):  # type: ignore[no-untyped-def]
                 row[MET + bit] = row[MET + bit] + 1 if is_clear else UNCLEAR
 
 
-@numba.njit
+@helper
 def predicted_off(since, v, gone, is_clear):  # type: ignore[no-untyped-def]
     """Levels `gone` went off; returns a mask of those that differ: bit, and bit + 8 if crowded."""
     row, differs = since[v], 0
@@ -69,7 +69,7 @@ def predicted_off(since, v, gone, is_clear):  # type: ignore[no-untyped-def]
     return differs
 
 
-@numba.njit
+@helper
 def recorded_on(since, v, ts, levels):  # type: ignore[no-untyped-def]
     """A recorded load is whole; levels: those that are on."""
     row = since[v]
@@ -83,7 +83,7 @@ def recorded_on(since, v, ts, levels):  # type: ignore[no-untyped-def]
             row[MET + bit] = UNCLEAR
 
 
-@numba.njit
+@helper
 def recorded_off(since, v):  # type: ignore[no-untyped-def]
     """A recorded put begins; returns a mask of levels that differ, as predicted_off does."""
     row, differs = since[v], 0
@@ -102,7 +102,7 @@ def recorded_off(since, v):  # type: ignore[no-untyped-def]
     return differs
 
 
-@numba.njit
+@helper
 def forget(since, v):  # type: ignore[no-untyped-def]
     """Nothing is known of this vCPU any more: a loss, or the window's end."""
     since[v, ON] = UNCLEAR

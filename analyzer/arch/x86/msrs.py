@@ -33,6 +33,8 @@ __all__ = [
 READ, WRITE, RDPMC = 0, 1, 2
 _OPS = {"read": READ, "write": WRITE, "rdpmc": RDPMC}
 _VENDORS = {"intel": "GenuineIntel", "amd": "AuthenticAMD", "both": None}
+# Added to RDPMC's indexes, so that no MSR has the same number; any other op has none.
+_SHIFT_OF_OP = np.array([0, 0, 2**34, -(2**62)])
 Array = np.ndarray[Any, Any]
 
 
@@ -123,43 +125,67 @@ REGISTER_NAMES: tuple[str, ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class _Elements:
-    """Columns of all registers, sorted by address: int64, then int16 each."""
+    """Columns of registers: number int64, role, register and index int16; one row each.
 
-    address: Array
+    One more row at the end, of -1, stands for "no such register". slot: intp[m], which row to look
+    at for a number, by number modulo m.
+    """
+
+    number: Array
     role: Array
     register: Array
     index: Array
+    slot: Array
+
+    def find(self, number: Array) -> Array:
+        """Return the row of each number."""
+        row = self.slot[number % self.slot.size]
+        return np.where(self.number[row] == number, row, len(self.number) - 1)
 
 
-def _elements(ranges: Iterable[Range]) -> _Elements:
+Rows = dict[int, tuple[int, int, int]]
+
+
+def _rows(ranges: Iterable[Range], shift: int) -> Rows:
+    # Role, register and index of every number that only one register claims.
     codes = {name: code for code, name in enumerate(REGISTER_NAMES)}
-    rows: dict[int, tuple[int, int, int]] = {}
+    rows: Rows = {}
     claimed_twice: set[int] = set()
     for entry in ranges:
         for element in range(entry.count):
             one = entry.register(element)
             index = -1 if one.index is None else one.index
             row = (ROLES.index(entry.role), codes[one.name], index)
-            number = entry.first + entry.step * element
+            number = shift + entry.first + entry.step * element
             if rows.setdefault(number, row) != row:
                 claimed_twice.add(number)
-    address = sorted(rows.keys() - claimed_twice)
-    role, register, index_of = zip(*(rows[number] for number in address), strict=True)
-    return _Elements(
-        np.array(address, np.int64),
-        np.array(role, np.int16),
-        np.array(register, np.int16),
-        np.array(index_of, np.int16),
-    )
+    return {number: row for number, row in rows.items() if number not in claimed_twice}
+
+
+def _elements(rows: Rows, modulus: int) -> _Elements:
+    number = np.array([*rows, -1], np.int64)
+    role, register, index = np.array([*rows.values(), (-1, -1, -1)], np.int16).T.copy()
+    # The smallest modulus from the given one on under which no two numbers meet.
+    while np.bincount(number[:-1] % modulus).max() > 1:
+        modulus += 1
+    slot = np.full(modulus, len(rows), np.intp)
+    slot[number[:-1] % modulus] = np.arange(len(rows))
+    return _Elements(number, role, register, index, slot)
 
 
 def _has(entry: Range, vendor: str | None) -> bool:
     return vendor is None or entry.vendor is None or entry.vendor == vendor
 
 
-_MSRS = _elements(CATALOGUE)
-_RDPMC = {
-    vendor: _elements(entry for entry in RDPMC_CATALOGUE if _has(entry, vendor))
+_MSR_ROWS = _rows(CATALOGUE, 0)
+# Where the search for a modulus ends with the catalogue as it is: it would take long from below.
+_MODULUS = 4503
+_ELEMENTS = {
+    vendor: _elements(
+        _MSR_ROWS
+        | _rows((e for e in RDPMC_CATALOGUE if _has(e, vendor)), int(_SHIFT_OF_OP[RDPMC])),
+        _MODULUS,
+    )
     for vendor in _VENDORS.values()
 }
 # Only what makes a vendor's core PMU proves the vendor: other numbers are probed on foreign CPUs.
@@ -170,9 +196,8 @@ _CORE_ROLES = {"counter", "selector"} | {
 
 
 def _core_addresses(vendor: str) -> Array:
-    return _elements(
-        entry for entry in CATALOGUE if entry.vendor == vendor and entry.role in _CORE_ROLES
-    ).address
+    core = (e for e in CATALOGUE if e.vendor == vendor and e.role in _CORE_ROLES)
+    return np.array([*_rows(core, 0)], np.int64)
 
 
 _CORE = {vendor: _core_addresses(vendor) for vendor in ("AuthenticAMD", "GenuineIntel")}
@@ -201,23 +226,9 @@ def classify(op: Array, address: Array, vendor: str | None = None) -> tuple[Arra
     indexes above 5 only, which are core counters to Intel and uncore ones to AMD: without one
     those that both have stay unnamed.
     """
-    role = np.full(len(address), -1, np.int16)
-    register = np.full(len(address), -1, np.int16)
-    index = np.full(len(address), -1, np.int16)
-    is_rdpmc = op == RDPMC
-    for elements, rows in (
-        (_MSRS, np.flatnonzero((op == READ) | (op == WRITE))),
-        (_RDPMC.get(vendor, _RDPMC[None]), np.flatnonzero(is_rdpmc)),
-    ):
-        wanted = address[rows]
-        where = np.searchsorted(elements.address, wanted)
-        where[where == len(elements.address)] = 0
-        is_known = elements.address[where] == wanted
-        rows, where = rows[is_known], where[is_known]
-        role[rows] = elements.role[where]
-        register[rows] = elements.register[where]
-        index[rows] = elements.index[where]
-    return role, register, index
+    elements = _ELEMENTS.get(vendor, _ELEMENTS[None])
+    where = elements.find(address + _SHIFT_OF_OP[op])
+    return elements.role[where], elements.register[where], elements.index[where]
 
 
 def vendor_of_addresses(addresses: Iterable[int] | Array) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer.readers import assemble
-from analyzer.readers.assemble import Payload, Plan
+from analyzer.readers.assemble import Part, Payload, Plan
 from analyzer.readers.columns import enum_column
 from analyzer.readers.perfetto.names import POINTER_COLUMNS, EventKind
 from analyzer.readers.perfetto.payload import legacy_fields, payload_fields
@@ -51,10 +51,9 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         self.pointers = 0
         self.comm_of: dict[int, tuple[int, int]] = {}
 
-    def read_payload(
-        self, plan: Plan, data: Rows, rows: Array, kinds: Array, group: Array
-    ) -> tuple[Array, Array]:
+    def read_payload(self, plan: Plan, data: Rows, part: Part, kinds: Array) -> tuple[Array, Array]:
         """Return values and sizes as Payload has them."""
+        rows, group = part.rows, part.group
         slots = np.full((kinds.size, FIELD_LIMIT), -1, np.int16)
         forms = [self.kinds[k].form for k in kinds]
         for g, k in enumerate(kinds):
@@ -79,16 +78,16 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
                 if name == "compact":
                     self._compact(plan, data, rows[at], at, values, sizes)
                     continue
-                part = np.zeros((len(plan.slots), at.size), np.int64)
-                part_sizes = np.empty((len(plan.slots), at.size), np.int32)
-                off, size = data.off[rows[at]], data.size[rows[at]]
+                some = np.zeros((len(plan.slots), at.size), np.int64)
+                some_sizes = np.empty((len(plan.slots), at.size), np.int32)
+                off, size = part.off[at], part.size[at]
                 if name == "legacy":
-                    self._legacy(plan, data, kinds, group[at], off, size, part, part_sizes)
+                    self._legacy(plan, data, kinds, group[at], off, size, some, some_sizes)
                 else:
-                    payload_fields(data.buf, off, size, group[at], slots, part, part_sizes)
-                values[:, at], sizes[:, at] = part, part_sizes
+                    payload_fields(data.buf, off, size, group[at], slots, some, some_sizes)
+                values[:, at], sizes[:, at] = some, some_sizes
         else:
-            payload_fields(data.buf, data.off[rows], data.size[rows], group, slots, values, sizes)
+            payload_fields(data.buf, part.off, part.size, group, slots, values, sizes)
         return values, sizes
 
     def _legacy(
@@ -136,15 +135,15 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         """Return int32[n] numbers in the pool of one column's strings; -1: null."""
         codes = super().text_codes(plan, data, payload, slot)
         if plan.slots[slot] in ("next_comm", "comm"):
-            rows, sizes = payload.rows, payload.sizes
+            part, sizes = payload.part, payload.sizes
             is_compact = np.array([self.kinds[k].form == "compact" for k in payload.kinds])
-            compact = is_compact[payload.group]
-            codes[compact] = data.comm[data.off[rows[compact]]]
+            compact = is_compact[part.group]
+            codes[compact] = data.comm[part.off[compact]]
             pid = plan.slot_of["next_pid" if plan.table.name == "sched_switch" else "pid"]
             known = (codes >= 0) & (sizes[pid] >= 0)
             # The last name of each thread, by time: switches and wake-ups are read apart.
             tids, last = np.unique(payload.values[pid, known][::-1], return_index=True)
-            times, named = data.ts[rows[known]][::-1][last], codes[known][::-1][last]
+            times, named = part.ts[known][::-1][last], codes[known][::-1][last]
             for tid, ts, code in zip(tids.tolist(), times.tolist(), named.tolist(), strict=True):
                 if ts >= self.comm_of.get(tid, (ts, code))[0]:
                     self.comm_of[tid] = (ts, code)
@@ -153,8 +152,8 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
     def function_codes(self, plan: Plan, data: Rows, payload: Payload, slot: int) -> Array:
         """Return int32[n] numbers in the symbols' names of one column's functions; -1: null."""
         if not self.functions.names:
-            return np.full(payload.rows.size, -1, np.int32)
-        codes = self.symbols.codes(data.maps[payload.rows], payload.values[slot])
+            return np.full(payload.part.rows.size, -1, np.int32)
+        codes = self.symbols.codes(data.maps[payload.part.rows], payload.values[slot])
         codes[payload.sizes[slot] != 0] = -1
         return codes
 
@@ -166,11 +165,12 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         """Return what compact switches and probes tell in their own way; count pointers."""
         columns: dict[str, pa.Array] = {}
         if plan.table.name == "sched_switch":
-            columns["prev_pid_from"] = enum_column(data.origin[payload.rows], PREV_PID_FROM)
+            columns["prev_pid_from"] = enum_column(data.origin[payload.part.rows], PREV_PID_FROM)
         elif plan.table.name == "function_span":
             phases = [self.kinds[k].target.constants.get("phase") for k in payload.kinds]
-            told = np.array([PHASES.index(p) if p else -1 for p in phases], np.int8)[payload.group]
-            codes = np.where(told >= 0, told, data.origin[payload.rows])
+            told = np.array([PHASES.index(p) if p else -1 for p in phases], np.int8)
+            told = told[payload.part.group]
+            codes = np.where(told >= 0, told, data.origin[payload.part.rows])
             columns["phase"] = enum_column(codes, PHASES)
         for name in POINTER_COLUMNS & set(plan.slots):
             self.pointers += int(np.count_nonzero(payload.sizes[plan.slot_of[name]] >= 0))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from analyzer.jit import helper
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 # Rows of the index that scan_packets writes, one column a packet.
@@ -28,9 +30,12 @@ NO_CPU = np.int64(-1)
 F_TIMESTAMP, F_SEQUENCE, F_DROPPED, F_MACHINE, F_FIRST = range(5)
 
 
-@numba.njit
+@helper
 def read_varint(buf, pos, end):  # type: ignore[no-untyped-def]
     """Return (value as uint64, next position or -1). Redundant (padded) forms are accepted."""
+    # Most varints have one byte.
+    if pos < end and buf[pos] < 128:
+        return np.uint64(buf[pos]), pos + 1
     value = np.uint64(0)
     shift = np.uint64(0)
     while pos < end and shift < np.uint64(70):
@@ -43,7 +48,7 @@ def read_varint(buf, pos, end):  # type: ignore[no-untyped-def]
     return value, -1
 
 
-@numba.njit
+@helper
 def skip_value(buf, pos, end, wire):  # type: ignore[no-untyped-def]
     """Return the position behind one value of that wire type, or -1."""
     if wire == 0:
@@ -150,7 +155,7 @@ def scan_packets(buf, pos, end, numbers, rank, out):  # type: ignore[no-untyped-
     return count, pos
 
 
-@numba.njit
+@helper
 def first_of_packed(buf, pos, end):  # type: ignore[no-untyped-def]
     """Return (first varint or 0, number of varints) of a packed field's bytes."""
     count = 0
@@ -163,7 +168,7 @@ def first_of_packed(buf, pos, end):  # type: ignore[no-untyped-def]
     return np.int64(value), count
 
 
-@numba.njit
+@helper
 def first_integer(buf, pos, end, number):  # type: ignore[no-untyped-def]
     """Return the integer field of that number in one message, NO_TIME where it has none."""
     while pos < end:

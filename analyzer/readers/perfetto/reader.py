@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import FormatError
-from analyzer.readers.merge import group_rows
 from analyzer.readers.perfetto import layout
 from analyzer.readers.perfetto.assemble import Assembler, Rows
 from analyzer.readers.perfetto.batches import Pieces
@@ -40,14 +39,13 @@ from analyzer.readers.recording import (
     STREAM_DTYPE,
     Batch,
     Loss,
-    ReaderDescriptor,
     ReadOptions,
     RecordingFacts,
     ThreadName,
 )
 from analyzer.trouble import Trouble
 
-__all__ = ["DESCRIPTOR", "PerfettoRecording"]
+__all__ = ["PerfettoRecording"]
 
 Array = np.ndarray[Any, Any]
 
@@ -174,10 +172,11 @@ class PerfettoRecording:
             end = max((window.end for window in facts.windows), default=None)
             facts.losses.append(Loss(end, None, None, "damaged_file", None))
         facts.event_names = [kind.name for kind in index.kinds.kinds]
-        for number in np.flatnonzero(merger.counts).tolist():
+        counts = assembler.counts
+        for number in np.flatnonzero(counts).tolist():
             kind = index.kinds.kinds[number]
             before = facts.event_counts.get(kind.name, (0, None))[0]
-            facts.event_counts[kind.name] = (before + int(merger.counts[number]), kind.target.table)
+            facts.event_counts[kind.name] = (before + int(counts[number]), kind.target.table)
         facts.reasons = assembler.reasons.names
         facts.probes = {
             n: None for n, kind in enumerate(index.kinds.kinds) if kind.form == "kprobe"
@@ -208,7 +207,6 @@ class _Merger:
         self.switched_to = np.full(cpus, NOBODY, np.int32)
         self.seen = np.full(cpus, NOBODY, np.int32)
         self.fresh = np.ones(len(rows), np.int8)
-        self.counts = np.zeros(len(kinds.kinds), np.int64)
         self.unknown_threads = 0
         self.contradictions = 0
         # -1: not looked at yet; before: the bundle before it on its CPU, -1 for the first.
@@ -223,14 +221,14 @@ class _Merger:
     def batch(self, data: Rows, order: Array, bundle: Array) -> Batch:
         self._note_losses(bundle)
         kinds = self.kinds.kinds
-        role_of_kind = np.zeros(len(kinds), np.int8)
+        # Rows of a damaged bundle that could not be decoded have kind -1 and play no role.
+        role_of_kind = np.zeros(len(kinds) + 1, np.int8)
         role_of_kind[self.kinds.compact_switch] = 2
         role_of_kind[self.kinds.compact_waking] = 3
         for number, kind in enumerate(kinds):
             if kind.name == "sched_switch" and kind.form != "compact":
                 role_of_kind[number] = 1
-        # Rows of a damaged bundle that could not be decoded have no kind and play no role.
-        role = np.where(data.kind >= 0, role_of_kind[np.maximum(data.kind, 0)], np.int8(0))
+        role = role_of_kind[data.kind]
         self.contradictions += int(
             rebuild_threads(
                 order,
@@ -246,36 +244,15 @@ class _Merger:
                 self.fresh,
             )
         )
-        switches = data.kind[order] == self.kinds.compact_switch
-        self.unknown_threads += int(np.count_nonzero(data.tid[order[switches]] < 0))
-        of_kind = np.bincount(data.kind[order], minlength=len(kinds))
-        of_kind[: self.counts.size] += self.counts
-        self.counts = of_kind
-        table_of_kind = self.assembler.table_of_kind()
-        starts = np.empty(len(self.assembler.tables) + 1, np.int64)
-        rows = np.empty(order.size, np.int64)
-        group_rows(order, data.kind, table_of_kind, starts, rows)
-        first = np.full(data.ts.size, -(2**63), np.int64)
-        second = np.full(data.ts.size, -(2**63), np.int64)
-        tables = {
-            name: self.assembler.build(n, data, rows[starts[n] : starts[n + 1]], first, second)
-            for n, name in enumerate(self.assembler.tables)
-            if starts[n + 1] > starts[n]
-        }
-        columns = {
-            "ts": data.ts, "first": first, "second": second, "tid": data.tid, "cpu": data.cpu,
-            "kind": data.kind,
-        }  # fmt: skip
-        stream = {
-            name: columns[name][order].astype(STREAM_DTYPE[name], copy=False) for name in columns
-        }
         # FtraceEvent.common_flags stands in no recording that we have seen.
-        stream["flags"] = np.full(order.size, NO_FLAGS, np.uint8)
-        return Batch(tables, stream)
+        batch = self.assembler.batch(data, order, NO_FLAGS)
+        unknown = (batch.stream["kind"] == self.kinds.compact_switch) & (batch.stream["tid"] < 0)
+        self.unknown_threads += int(np.count_nonzero(unknown))
+        return batch
 
     def _note_losses(self, bundle: Array) -> None:
         # A bundle's neighbour on its CPU was decoded with it or before it, so its end is known.
-        for b in np.unique(bundle).tolist():
+        for b in np.flatnonzero(np.bincount(bundle)).tolist():
             if self.lost[b] < 0:
                 before = int(self.before[b])
                 ended = int(self.pieces.last_of_bundle[before]) if before >= 0 else None
@@ -306,18 +283,3 @@ class _Merger:
             )
             found[at] = values[0]
         return found
-
-
-def _sniff(head: bytes) -> bool:
-    # A run of `packet` fields has no magic: the first must be one, not empty, and begin with a
-    # plausible field. 0x0a alone is also a line feed in text.
-    if len(head) < 4 or head[0] != 0x0A:
-        return False
-    buf = np.frombuffer(bytearray(head[:16]), np.uint8)
-    body, length = layout.packet_extent(buf, 0, buf.size)
-    if length < 2 or body >= buf.size:
-        return False
-    return bool((buf[body] & 7) in (0, 1, 2, 5) and buf[body] >= 8)
-
-
-DESCRIPTOR = ReaderDescriptor("perfetto", _sniff, PerfettoRecording)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from analyzer.jit import helper
 from analyzer.readers.perfetto.layout import (
     N_COMPACT,
     N_EVENT,
@@ -97,7 +98,7 @@ def walk_events(buf, begins, ends, rows, numbers, lut, ts, tid, kind, off, size,
     return decoded
 
 
-@numba.njit
+@helper
 def _packed(buf, pos, end, out, at, room, delta):  # type: ignore[no-untyped-def]
     # Decodes at most `room` varints to out[at:], summing them up where `delta`; returns how many.
     count = 0

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer.readers import assemble
-from analyzer.readers.assemble import Payload, Plan
+from analyzer.readers.assemble import Part, Payload, Plan
 from analyzer.readers.columns import enum_column, text_column
 from analyzer.readers.event_map import PROBE_ENTER
 from analyzer.readers.tracedat.batches import Rows
@@ -53,16 +53,14 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
             self._places[key] = places
         return self._places[key]
 
-    def read_payload(
-        self, plan: Plan, data: Rows, rows: Array, kinds: Array, group: Array
-    ) -> tuple[Array, Array]:
+    def read_payload(self, plan: Plan, data: Rows, part: Part, kinds: Array) -> tuple[Array, Array]:
         """Return values and sizes as Payload has them."""
-        values = np.empty((len(plan.slots), rows.size), np.int64)
-        sizes = np.empty((len(plan.slots), rows.size), np.int32)
+        values = np.empty((len(plan.slots), part.rows.size), np.int64)
+        sizes = np.empty((len(plan.slots), part.rows.size), np.int32)
         if plan.slots:
             fields = np.stack([self._fields(plan, k) for k in kinds.tolist()])
             gather_fields(
-                data.buf, rows, data.off, data.size, group, fields, self.big, values, sizes
+                data.buf, part.off, part.size, part.group, fields, self.big, values, sizes
             )
         return values, sizes
 
@@ -96,8 +94,8 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
             traced = np.array([self.kinds[k].name in TRACED for k in payload.kinds])
             if traced.any():
                 of_kind = [self.text.code(self.kinds[k].name) for k in payload.kinds.tolist()]
-                codes = np.array(of_kind, np.int32)[payload.group]
-                at = traced[payload.group]
+                codes = np.array(of_kind, np.int32)[payload.part.group]
+                at = traced[payload.part.group]
                 codes[at] = self._codes(payload, plan.slot_of["function"], False, True)[at]
                 columns["name"] = text_column(codes, self.text.names)
         return columns
@@ -112,7 +110,7 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         self._keep_probed(payload, codes)
         traced = np.array([self.kinds[k].name in TRACED for k in payload.kinds])
         if traced.any():
-            at = traced[payload.group]
+            at = traced[payload.part.group]
             codes[at] = self._codes(payload, slot, False, True)[at]
         return codes
 
@@ -121,14 +119,14 @@ class Assembler(assemble.Assembler[EventKind, Rows]):
         if all(k in self.probed or self.kinds[k].target is not PROBE_ENTER for k in kinds):
             return
         named = np.flatnonzero(codes >= 0)
-        groups, first = np.unique(payload.group[named], return_index=True)
+        groups, first = np.unique(payload.part.group[named], return_index=True)
         for group, row in zip(groups.tolist(), named[first].tolist(), strict=True):
             if self.kinds[kinds[group]].target is PROBE_ENTER:
                 self.probed.setdefault(kinds[group], self.text.names[codes[row]])
 
     def _codes(self, payload: Payload, slot: int, exact: bool, hexadecimal: bool) -> Array:
         """Return int32[n], names' numbers in the pool of functions at or around the addresses."""
-        codes = np.full(payload.rows.size, -1, np.int32)
+        codes = np.full(payload.part.rows.size, -1, np.int32)
         at = np.flatnonzero((payload.sizes[slot] == 0) & (payload.values[slot] != 0))
         if at.size == 0:
             return codes

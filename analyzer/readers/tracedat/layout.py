@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from analyzer.jit import helper
+
 __all__ = [
     "BAD_PAGE_WORDS",
     "LAYOUT_NUMBERS",
@@ -81,7 +83,7 @@ def _number(buf, at, size, big):  # type: ignore[no-untyped-def]
     return value
 
 
-@numba.njit
+@helper
 def _absolute(stamp, now):  # type: ignore[no-untyped-def]
     # linux:kernel/trace/ring_buffer.c rb_fix_abs_ts.
     if now & TOP_BITS:
@@ -176,25 +178,24 @@ def walk_pages(buf, layout, lut, ts, off, size, kind, tid, flags, pages):  # typ
 
 
 @numba.njit(
-    "void(uint8[::1], int64[::1], int64[::1], int32[::1], int32[::1], int32[:, :, ::1], boolean, "
+    "void(uint8[::1], int64[::1], int32[::1], int32[::1], int32[:, :, ::1], boolean, "
     "int64[:, ::1], int32[:, ::1])",
     cache=True,
 )
-def gather_fields(buf, rows, off, size, group, fields, big, values, sizes):  # type: ignore[no-untyped-def]
+def gather_fields(buf, off, size, group, fields, big, values, sizes):  # type: ignore[no-untyped-def]
     """Read wanted fields of n records.
 
-    rows: int64[n]; off, size: int64[], int32[], by row: the records' bytes. group: int32[n], row
-    of `fields` that applies. fields: int32[g, slots, 3], offset, size and FieldKind of each slot;
-    size -1: absent. values, sizes: int64[slots, n], int32[slots, n] as readers.assemble.Payload
-    has them. A field that does not lie in its record is absent.
+    off, size: int64[n], int32[n], the records' bytes. group: int32[n], row of `fields` that
+    applies. fields: int32[g, slots, 3], offset, size and FieldKind of each slot; size -1: absent.
+    values, sizes: int64[slots, n], int32[slots, n] as readers.assemble.Payload has them. A field
+    that does not lie in its record is absent.
     """
-    for at_row in range(rows.size):
-        row = rows[at_row]
-        of = group[at_row]
+    for row in range(off.size):
+        of = group[row]
         for slot in range(fields.shape[1]):
             start, width = np.int64(fields[of, slot, 0]), np.int64(fields[of, slot, 1])
-            values[slot, at_row] = 0
-            sizes[slot, at_row] = -1
+            values[slot, row] = 0
+            sizes[slot, row] = -1
             if width < 0 or start + width > size[row]:
                 continue
             how = fields[of, slot, 2]
@@ -203,8 +204,8 @@ def gather_fields(buf, rows, off, size, group, fields, big, values, sizes):  # t
                 value = _number(buf, at, width, big)
                 if how == 1 and width < 8 and value >> np.uint64(8 * width - 1):
                     value |= ~np.uint64(0) << np.uint64(8 * width)
-                values[slot, at_row] = np.int64(value)
-                sizes[slot, at_row] = 0
+                values[slot, row] = np.int64(value)
+                sizes[slot, row] = 0
                 continue
             limit = width if width > 0 else size[row] - start
             if how != 4:
@@ -219,5 +220,5 @@ def gather_fields(buf, rows, off, size, group, fields, big, values, sizes):  # t
             length = 0
             while length < limit and buf[at + length] != 0:
                 length += 1
-            values[slot, at_row] = at
-            sizes[slot, at_row] = length + 1
+            values[slot, row] = at
+            sizes[slot, row] = length + 1

@@ -9,18 +9,10 @@ from typing import Any
 import numpy as np
 
 from analyzer.readers.event_map import PROBE_ENTER
-from analyzer.readers.merge import group_rows
-from analyzer.readers.recording import (
-    ABSENT,
-    STREAM_DTYPE,
-    Batch,
-    ReaderDescriptor,
-    ReadOptions,
-    RecordingFacts,
-)
+from analyzer.readers.recording import Batch, ReadOptions, RecordingFacts
 from analyzer.readers.tracedat.assemble import Assembler
-from analyzer.readers.tracedat.batches import Pieces, Rows, Stream
-from analyzer.readers.tracedat.head import MAGIC, read_parts
+from analyzer.readers.tracedat.batches import Pieces, Stream
+from analyzer.readers.tracedat.head import read_parts
 from analyzer.readers.tracedat.kinds import EventKinds, page_layout
 from analyzer.readers.tracedat.literals import Literals
 from analyzer.readers.tracedat.loss import windows_and_losses
@@ -32,7 +24,7 @@ from analyzer.readers.tracedat.symbols import Symbols
 from analyzer.readers.tracedat.threads import thread_names
 from analyzer.trouble import Trouble
 
-__all__ = ["DESCRIPTOR", "TraceDatRecording"]
+__all__ = ["TraceDatRecording"]
 
 Array = np.ndarray[Any, Any]
 
@@ -88,18 +80,14 @@ class TraceDatRecording:
         symbols = Symbols(self.parts.kallsyms, self.facts.damage.append)
         literals = Literals(self.parts.printk, self.facts.damage.append)
         assembler = Assembler(self.kinds.kinds, symbols, literals, self.parts.big)
-        counts = np.zeros(len(self.kinds.kinds), np.int64)
         pieces = Pieces(self.streams)
         for data, order in pieces:
-            of_kind = np.bincount(data.kind, minlength=len(self.kinds.kinds))
-            of_kind[: counts.size] += counts
-            counts = of_kind
-            yield _batch(assembler, data, order)
+            yield assembler.batch(data, order, data.flags[order])
             progress(min(pieces.done, total), total)
-        self._finish(assembler, counts)
+        self._finish(assembler)
 
-    def _finish(self, assembler: Assembler, counts: Array) -> None:
-        facts = self.facts
+    def _finish(self, assembler: Assembler) -> None:
+        facts, counts = self.facts, assembler.counts
         facts.event_names = [kind.name for kind in self.kinds.kinds]
         for number in np.flatnonzero(counts).tolist():
             kind = self.kinds.kinds[number]
@@ -124,29 +112,3 @@ class TraceDatRecording:
             facts.lost_events = None
         self.trouble.add("events_out_of_order", sum(s.out_of_order for s in self.streams))
         self.trouble.add("kvm_fields_missing", assembler.fields_missing)
-
-
-def _batch(assembler: Assembler, data: Rows, order: Array) -> Batch:
-    starts = np.empty(len(assembler.tables) + 1, np.int64)
-    rows = np.empty(order.size, np.int64)
-    group_rows(order, data.kind, assembler.table_of_kind(), starts, rows)
-    first = np.full(data.ts.size, ABSENT, np.int64)
-    second = np.full(data.ts.size, ABSENT, np.int64)
-    tables = {
-        name: assembler.build(n, data, rows[starts[n] : starts[n + 1]], first, second)
-        for n, name in enumerate(assembler.tables)
-        if starts[n + 1] > starts[n]
-    }
-    columns = {
-        "ts": data.ts, "first": first, "second": second, "tid": data.tid, "cpu": data.cpu,
-        "kind": data.kind, "flags": data.flags,
-    }  # fmt: skip
-    stream = {name: columns[name][order].astype(STREAM_DTYPE[name], copy=False) for name in columns}
-    return Batch(tables, stream)
-
-
-def _sniff(head: bytes) -> bool:
-    return head.startswith(MAGIC)
-
-
-DESCRIPTOR = ReaderDescriptor("trace.dat", _sniff, TraceDatRecording)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from analyzer.arch.x86.swaps import Token
+from analyzer.jit import helper
 from analyzer.timeline.attribution import parse as p
 from analyzer.timeline.attribution.words import Actor, Context, Mark
 
@@ -28,8 +28,9 @@ LEVELS, ROOM = 3, 512
 # off: at its begin (1), at its end (2).
 B_SIZE, B_TID, B_CONTEXT, B_IN_ENTRY, B_VCPU, B_LOADED, B_CUT = range(7)
 BURST_COLUMNS = 7
-# Columns of an access: token, index, event number, ts, bits.
-A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS = range(5)
+# Columns of an access: token, index, event number, ts, bits, and who makes it once that is decided.
+A_TOKEN, A_INDEX, A_EVENT, A_TS, A_BITS, A_ACTOR = range(6)
+ACCESS_COLUMNS = 6
 REDUNDANT, WRITES, ENABLES, GUEST_ONLY, KERNEL = 1, 2, 4, 8, 16
 # Above them in a write of the fixed counters' control: its value.
 VALUE_SHIFT = 8
@@ -53,11 +54,12 @@ SWAP_ROW = 15
 EPISODE_ROW = 11
 # E_COUNTERS where calls, not registers, were recorded.
 NO_COUNTERS = -1
-LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
-GUEST_PMI, STATUS_CLEAR = int(Mark.GUEST_PMI), int(Token.STATUS_CLEAR)
+# Constants that are passed on are numpy's numbers, see analyzer.jit.
+NO, YES, NONE, ZERO = np.bool_(False), np.bool_(True), np.int64(-1), np.int64(0)
+LOAD_DONE, PUT_BEGINS = np.int64(Mark.LOAD_DONE), np.int64(Mark.PUT_BEGINS)
+GUEST_PMI, STATUS_CLEAR = np.int64(Mark.GUEST_PMI), int(Token.STATUS_CLEAR)
 HOST_CHANGES, HOST_ANY = int(Mark.HOST_CHANGES), int(Mark.HOST_ANY)
 HOST_KERNEL, GUEST_ON = int(Mark.HOST_KERNEL), int(Mark.GUEST_ON)
-FIXED_CTRL_ZERO = int(Token.FIXED_CTRL_ZERO)
 EPISODE_BEGINS = int(Mark.EPISODE_BEGINS)
 EXIT_READ, EMULATION, BY_SCHED = (
     int(Actor.KVM_EXIT_READ), int(Actor.VPMU_EMULATION), int(Actor.VPMU_SCHED)
@@ -70,7 +72,7 @@ ENABLE_BIT, GUEST_BIT, HOST_BIT, KERNEL_BIT = 1 << 22, 1 << 40, 1 << 41, 1 << 17
 UNKNOWN_VALUE = -(2**62) - 1
 
 
-@numba.njit
+@helper
 def _slot(token, index):  # type: ignore[no-untyped-def]
     # Where the last known value of a register stands; -1 for one that changes by itself.
     if token & COUNTER:
@@ -91,13 +93,18 @@ def _slot(token, index):  # type: ignore[no-untyped-def]
 SHADOWS = 75
 
 
-@numba.njit
-def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore[no-untyped-def]
-    """Add one access to an open burst: access int64[ROOM, 5], burst int64[BURST_COLUMNS]."""
+@helper
+def push(accesses, burst, row, shadow, cpu, token, index, value, event, ts):  # type: ignore[no-untyped-def]
+    """Add one access to an open burst.
+
+    accesses: int64[bursts, ROOM, ACCESS_COLUMNS]; burst: int64[bursts, BURST_COLUMNS]; shadow:
+    int64[cpus, SHADOWS]. Whole arrays and a row's number: a view of a row for every event made
+    the loop a third slower.
+    """
     bits, slot = 0, _slot(token, index)
     if token & READS == 0:
         bits |= WRITES
-        if slot >= 0 and shadow[slot] == value:
+        if slot >= 0 and shadow[cpu, slot] == value:
             bits |= REDUNDANT
         if token & SELECTOR_WRITE:
             bits |= ENABLES if value & ENABLE_BIT else 0
@@ -106,14 +113,15 @@ def push(access, burst, shadow, token, index, value, event, ts):  # type: ignore
         if token & FIXED_CTRL_WRITE:
             bits |= (value & 0xFFFFFFFF) << VALUE_SHIFT
     if slot >= 0:
-        shadow[slot] = value
-    n = burst[B_SIZE]
-    access[n, A_TOKEN], access[n, A_INDEX], access[n, A_EVENT] = token, index, event
-    access[n, A_TS], access[n, A_BITS] = ts, bits
-    burst[B_SIZE] = n + 1
+        shadow[cpu, slot] = value
+    n = burst[row, B_SIZE]
+    accesses[row, n, A_TOKEN], accesses[row, n, A_INDEX] = token, index
+    accesses[row, n, A_EVENT], accesses[row, n, A_TS] = event, ts
+    accesses[row, n, A_BITS], accesses[row, n, A_ACTOR] = bits, 0
+    burst[row, B_SIZE] = n + 1
 
 
-@numba.njit
+@helper
 def _mark(at, event, bits, episode, marks, episodes_of, patches, filled):  # type: ignore[no-untyped-def]
     # Beside an event of this chunk, or on the list of those of chunks before.
     if event >= at:
@@ -126,7 +134,7 @@ def _mark(at, event, bits, episode, marks, episodes_of, patches, filled):  # typ
     filled[2] = n + 1
 
 
-@numba.njit
+@helper
 def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore[no-untyped-def]
     row = out[filled[0]]
     row[:] = 0
@@ -156,7 +164,7 @@ def _swap_row(out, filled, access, burst, found, w, cpu, actor):  # type: ignore
     filled[0] += 1
 
 
-@numba.njit
+@helper
 def _overflowed(access, found, w):  # type: ignore[no-untyped-def]
     # KVM clears status bits at a put only where the guest left some.
     for n in range(found[w, p.W_KVM_FIRST], found[w, p.W_KVM_LAST] + 1):
@@ -165,7 +173,7 @@ def _overflowed(access, found, w):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit
+@helper
 def _events_of(access, first, end):  # type: ignore[no-untyped-def]
     # How many selectors are written for a guest's event, and how many for others.
     guests, hosts = 0, 0
@@ -177,7 +185,7 @@ def _events_of(access, first, end):  # type: ignore[no-untyped-def]
     return guests, hosts
 
 
-@numba.njit
+@helper
 def _is_guests(access, n, first, end):  # type: ignore[no-untyped-def]
     # Whether access n is for a guest's event, by its counter's selector: perf starts an event with
     # counter, then selector, and stops one with selector, then counter.
@@ -192,7 +200,7 @@ def _is_guests(access, n, first, end):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit
+@helper
 def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[no-untyped-def]
     # The actor of accesses that belong to no swap.
     context = burst[B_CONTEXT]
@@ -212,23 +220,22 @@ def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[n
     return EMULATION if not mediated or burst[B_LOADED] else HOST
 
 
-@numba.njit
+@helper
 def flush(  # type: ignore[no-untyped-def]
     at, cpu, level, access, burst, x, is_vcpu, mediated, steps, direction, count, marks,
     episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Decide about the burst that ends here and empty it.
 
-    access, burst: as in push. x: state of the CPU. mediated: the recording shows KVM's swaps.
-    count: int64[4] (N_*), carried. filled: int64[3], rows of swaps, episodes and patches.
+    access, burst: one row of push's. x: state of the CPU. mediated: the recording shows KVM's
+    swaps. count: int64[4] (N_*), carried. filled: int64[3], rows of swaps, episodes and patches.
     """
     size = burst[B_SIZE]
     if size == 0:
         return
-    token, index = access[:size, A_TOKEN].copy(), access[:size, A_INDEX].copy()
-    actor = access[:size, A_TOKEN] & 0
-    if level == TASK:
-        found = actor.repeat(p.SWAP_COLUMNS).reshape(size, p.SWAP_COLUMNS)
+    token, index, actor = access[:, A_TOKEN], access[:, A_INDEX], access[:, A_ACTOR]
+    if level == TASK and direction.size:
+        found = np.empty((size, p.SWAP_COLUMNS), np.int64)
         expected = x[X_COUNTERS] if mediated else -1
         many = p.find_swaps(token, index, size, steps, direction, expected, actor, found)
         for w in range(many):
@@ -243,14 +250,16 @@ def flush(  # type: ignore[no-untyped-def]
             bits = LOAD_DONE if load else PUT_BEGINS
             if load and swaps[filled[0] - 1, S_ON] > 0:
                 bits |= GUEST_ON
-            _mark(at, event, bits, -1, marks, episodes_of, patches, filled)
+            _mark(at, event, bits, NONE, marks, episodes_of, patches, filled)
             if not load and x[X_EXIT] >= 0 and _overflowed(access, found, w):
-                _mark(at, x[X_EXIT], GUEST_PMI, -1, marks, episodes_of, patches, filled)
-    first, loaded, next_swap = 0, burst[B_LOADED], 0
+                _mark(at, x[X_EXIT], GUEST_PMI, NONE, marks, episodes_of, patches, filled)
+    first, loaded, next_swap = ZERO, burst[B_LOADED], 0
     while first < size:
         end = first + 1
         if actor[first] != 0:
-            _mark(at, access[first, A_EVENT], actor[first], -1, marks, episodes_of, patches, filled)
+            _mark(
+                at, access[first, A_EVENT], actor[first], NONE, marks, episodes_of, patches, filled
+            )
             if actor[first] == p.KVM_LOAD or actor[first] == p.KVM_PUT:
                 loaded, next_swap = 1 if actor[first] == p.KVM_LOAD else 0, 1
             first = end
@@ -268,7 +277,7 @@ def flush(  # type: ignore[no-untyped-def]
         cut = burst[B_CUT] & 1 and first == 0 and not whole
         if level == TASK and (cut or (burst[B_CUT] & 2 and end == size)):
             who = NOT_KNOWN
-        number, context, mixed = -1, 0, False
+        number, context, mixed = NONE, ZERO, NO
         if who == HOST:
             # A perf-backed guest's events are moved in the same pass as the thread's other ones.
             if level == TASK and is_vcpu and not mediated:
@@ -281,17 +290,17 @@ def flush(  # type: ignore[no-untyped-def]
             filled[1] += 1
         begins = EPISODE_BEGINS if number >= 0 else 0
         for n in range(first, end):
-            if mixed and _is_guests(access, n, first, end):
-                bits, mine = BY_SCHED, -1
-            else:
-                bits, mine, begins = who | context << 4 | begins, number, 0
-            _mark(at, access[n, A_EVENT], bits, mine, marks, episodes_of, patches, filled)
+            guests = mixed and _is_guests(access, n, first, end)
+            word = BY_SCHED if guests else who | context << 4 | begins
+            mine = NONE if guests else number
+            begins = begins if guests else 0
+            _mark(at, access[n, A_EVENT], word, mine, marks, episodes_of, patches, filled)
         first = end
     _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled)
     burst[B_SIZE] = 0
 
 
-@numba.njit
+@helper
 def _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled):  # type: ignore[no-untyped-def]
     # Which host events are on after this burst, by the selectors that perf wrote. What its half of
     # a load switches off is only away for the guest's stay.
@@ -317,10 +326,10 @@ def _host_events(at, access, actor, size, x, marks, episodes_of, patches, filled
     if say != x[X_SAID]:
         x[X_SAID] = say
         event = access[size - 1, A_EVENT]
-        _mark(at, event, say | HOST_CHANGES, -1, marks, episodes_of, patches, filled)
+        _mark(at, event, say | HOST_CHANGES, NONE, marks, episodes_of, patches, filled)
 
 
-@numba.njit
+@helper
 def _episode(  # type: ignore[no-untyped-def]
     number, row, access, burst, first, end, level, loaded, cpu, mixed
 ):

@@ -8,8 +8,7 @@ between (probes, wake-ups, timers being set) does not.
 
 from __future__ import annotations
 
-import numba
-
+from analyzer.jit import helper
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution.words import Context
@@ -34,45 +33,45 @@ IN_NMI, OUT, IN, OTHER = (
 )  # fmt: skip
 
 
-@numba.njit
-def level_of(x, flags):  # type: ignore[no-untyped-def]
-    """Return TASK, HARD or NMI for an event with these flags on a CPU in state x."""
+@helper
+def level_of(cpus, c, flags):  # type: ignore[no-untyped-def]
+    """Return TASK, HARD or NMI for an event with these flags on CPU c."""
     if flags != NO_FLAGS:
         if flags & FLAG_NMI:
             return b.NMI
         return b.HARD if flags & (FLAG_HARD | FLAG_SOFT) else b.TASK
-    if x[X_NMI] > 0:
+    if cpus[c, X_NMI] > 0:
         return b.NMI
-    return b.HARD if x[X_NEST] > 0 else b.TASK
+    return b.HARD if cpus[c, X_NEST] > 0 else b.TASK
 
 
-@numba.njit
-def context_of(x, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
+@helper
+def context_of(cpus, c, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
     """Return the Context of an access at that level by that thread."""
     if level == b.NMI:
         return IN_NMI
-    if x[X_FUNCTION] == FUNCTION_PERF:
+    if cpus[c, X_FUNCTION] == FUNCTION_PERF:
         return IPI
     if level == b.HARD:
-        if x[X_TIMER] == TIMER_TICK:
+        if cpus[c, X_TIMER] == TIMER_TICK:
             return TICK
-        if x[X_TIMER] == TIMER_MUX:
+        if cpus[c, X_TIMER] == TIMER_MUX:
             return MUX
-        if x[X_SOURCE] == SOURCE_PMI:
+        if cpus[c, X_SOURCE] == SOURCE_PMI:
             return IN_NMI
-        if x[X_SOURCE] == SOURCE_TIMER and not timers_recorded:
+        if cpus[c, X_SOURCE] == SOURCE_TIMER and not timers_recorded:
             return TICK
-        if x[X_SOURCE] == SOURCE_CALL and x[X_FUNCTION] == 0:
+        if cpus[c, X_SOURCE] == SOURCE_CALL and cpus[c, X_FUNCTION] == 0:
             return IPI
         return OTHER
-    if x[X_PREVIOUS] != NOBODY and tid == x[X_PREVIOUS] and tid != x[X_NEXT]:
+    if cpus[c, X_PREVIOUS] != NOBODY and tid == cpus[c, X_PREVIOUS] and tid != cpus[c, X_NEXT]:
         return OUT
-    if x[X_NEXT] != NOBODY and tid == x[X_NEXT]:
+    if cpus[c, X_NEXT] != NOBODY and tid == cpus[c, X_NEXT]:
         return IN
     return OTHER
 
 
-@numba.njit
+@helper
 def ends_task_burst(code):  # type: ignore[no-untyped-def]
     """Say whether an event proves that other code than the burst's ran on the CPU."""
     return (
@@ -90,61 +89,67 @@ def ends_task_burst(code):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit
-def _set_timer(x, timer, whole):  # type: ignore[no-untyped-def]
+@helper
+def _set_timer(cpus, c, timer, whole):  # type: ignore[no-untyped-def]
     for place in range(X_WHOLE, X_PLACE):
-        if x[place] == timer:
-            x[place] = timer if whole else NOBODY
+        if cpus[c, place] == timer:
+            cpus[c, place] = timer if whole else NOBODY
             return
     if whole:
-        x[X_WHOLE + x[X_PLACE]] = timer
-        x[X_PLACE] = (x[X_PLACE] + 1) % WHOLE_TIMERS
+        cpus[c, X_WHOLE + cpus[c, X_PLACE]] = timer
+        cpus[c, X_PLACE] = (cpus[c, X_PLACE] + 1) % WHOLE_TIMERS
 
 
-@numba.njit
-def follow(x, code, kind_class, tid, first, second):  # type: ignore[no-untyped-def]
-    """Bring the state of a CPU behind one event that is no access.
+@helper
+def follow(cpus, c, code, kind_class, tid, first, second):  # type: ignore[no-untyped-def]
+    """Bring the state of CPU c behind one event that is no access.
 
     kind_class: class of an interrupt's vector, of a timer's function or of a called function; 1
     for a timer that is set to a whole millisecond. first, second: fields of the event.
     """
     if code == k.NMI_IN:
-        x[X_NMI] += 1
+        cpus[c, X_NMI] += 1
     elif code == k.NMI:
-        x[X_NMI] = max(x[X_NMI] - 1, 0)
+        cpus[c, X_NMI] = max(cpus[c, X_NMI] - 1, 0)
     elif code == k.IRQ_IN:
-        if x[X_NEST] == 0 or kind_class != SOURCE_SOFTIRQ:
-            x[X_SOURCE] = kind_class
-        x[X_NEST] += 1
+        if cpus[c, X_NEST] == 0 or kind_class != SOURCE_SOFTIRQ:
+            cpus[c, X_SOURCE] = kind_class
+        cpus[c, X_NEST] += 1
     elif code == k.IRQ_OUT:
-        x[X_NEST] = max(x[X_NEST] - 1, 0)
-        x[X_TIMER], x[X_SOURCE] = 0, 0
+        cpus[c, X_NEST] = max(cpus[c, X_NEST] - 1, 0)
+        cpus[c, X_TIMER], cpus[c, X_SOURCE] = 0, 0
     elif code == k.TIMER_IN:
-        x[X_TIMER] = kind_class
+        cpus[c, X_TIMER] = kind_class
         if kind_class == TIMER_UNNAMED:
-            x[X_TIMER] = TIMER_MUX
+            cpus[c, X_TIMER] = TIMER_MUX
             for place in range(X_WHOLE, X_PLACE):
-                if x[place] == second:
-                    x[X_TIMER] = TIMER_TICK
+                if cpus[c, place] == second:
+                    cpus[c, X_TIMER] = TIMER_TICK
     elif code == k.TIMER_START:
-        _set_timer(x, first, kind_class == 1)
+        _set_timer(cpus, c, first, kind_class == 1)
     elif code == k.TIMER_OUT:
-        x[X_TIMER] = 0
+        cpus[c, X_TIMER] = 0
     elif code == k.FUNCTION_IN:
-        x[X_FUNCTION] = kind_class
+        cpus[c, X_FUNCTION] = kind_class
     elif code == k.FUNCTION_OUT:
-        x[X_FUNCTION] = 0
+        cpus[c, X_FUNCTION] = 0
     elif code == k.SWITCH or code == k.ENTRY or code >= k.WINDOW_BEGIN:
-        x[X_NEST], x[X_NMI], x[X_TIMER], x[X_FUNCTION], x[X_SOURCE] = 0, 0, 0, 0, 0
+        (
+            cpus[c, X_NEST],
+            cpus[c, X_NMI],
+            cpus[c, X_TIMER],
+            cpus[c, X_FUNCTION],
+            cpus[c, X_SOURCE],
+        ) = 0, 0, 0, 0, 0
     if code == k.SWITCH:
-        x[X_PREVIOUS], x[X_NEXT] = tid, first
+        cpus[c, X_PREVIOUS], cpus[c, X_NEXT] = tid, first
     elif ends_task_burst(code):
-        x[X_PREVIOUS], x[X_NEXT] = NOBODY, NOBODY
+        cpus[c, X_PREVIOUS], cpus[c, X_NEXT] = NOBODY, NOBODY
     if ends_task_burst(code):
-        x[X_FRESH] = code >= k.WINDOW_BEGIN
+        cpus[c, X_FRESH] = code >= k.WINDOW_BEGIN
     if code == k.ENTRY:
-        x[X_OPEN] = 1
+        cpus[c, X_OPEN] = 1
     elif code == k.EXIT or code == k.SWITCH or (code >= k.WINDOW_BEGIN and code != k.NMI_IN):
-        x[X_OPEN] = 0
+        cpus[c, X_OPEN] = 0
     if code >= k.WINDOW_BEGIN and code != k.NMI_IN:
-        x[b.X_LOADED], x[b.X_COUNTERS], x[b.X_EXIT] = 0, 0, -1
+        cpus[c, b.X_LOADED], cpus[c, b.X_COUNTERS], cpus[c, b.X_EXIT] = 0, 0, -1

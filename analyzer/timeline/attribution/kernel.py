@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
+from analyzer.jit import helper
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -12,7 +14,7 @@ from analyzer.timeline.attribution.words import Mark
 PERF_CORE = int(Mark.PERF_CORE)
 
 
-@numba.njit
+@helper
 def _end_bursts(  # type: ignore[no-untyped-def]
     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, count, marks,
     episodes_of, patches, swaps, episodes, filled,
@@ -33,23 +35,24 @@ def _end_bursts(  # type: ignore[no-untyped-def]
 @numba.njit(cache=True)
 def attribute(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, token, index, slot, mediated,
-    timers_recorded, named, steps, direction, cpus, accesses, burst, shadow, count, marks,
+    timers_recorded, named, ends, steps, direction, cpus, accesses, burst, shadow, count, marks,
     episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the accesses of one chunk that begins at event number `at`.
 
     token int64[n]: 0 no access, -1 an access of no core PMU register; index int64[n]. kind_class
-    uint8[n], see contexts.follow; named: functions have names, so perf's are known. slot
-    int32[tids]: vCPU of a tid or -1. State: cpus int64[c, CPU_COLUMNS], accesses int64[c * 3, ROOM,
-    5], burst int64[c * 3, BURST_COLUMNS], shadow int64[c, SHADOWS], count int64[4]. Written: marks
-    uint16[n], episodes_of int32[n] (-1: none), patches int64[p, 3] (event, bits, episode) for
-    events of chunks before, swaps and episodes rows; filled int64[3] how many of each.
+    uint8[n], see contexts.follow; named: functions have names, so perf's are known; ends: the last
+    chunk, with which all bursts end. slot int32[tids]: vCPU of a tid or -1. State: cpus int64[c,
+    CPU_COLUMNS], accesses int64[c * 3, ROOM, columns], burst int64[c * 3, BURST_COLUMNS], shadow
+    int64[c, SHADOWS], count int64[4]. Written: marks uint16[n], episodes_of int32[n] (-1: none),
+    patches int64[p, 3] (event, bits, episode) for events of chunks before, swaps and episodes rows;
+    filled int64[3] how many of each.
     """
     for n in range(ts.size):
-        c, what, here = cpu[n], code[n], token[n]
+        c, what, here = np.int64(cpu[n]), np.int64(code[n]), token[n]
         if here < 0:
             continue
-        level = x.level_of(cpus[c], flags[n])
+        level = x.level_of(cpus, c, flags[n])
         own = flags[n] == x.NO_FLAGS and what >= k.WINDOW_BEGIN
         if here == 0:
             # With flags, an event of a lower level shows that the levels above are over.
@@ -77,16 +80,16 @@ def attribute(  # type: ignore[no-untyped-def]
                 cpus[c, b.X_EXIT] = at + n
             elif what == k.FUNCTION_IN and kind_class[n] == x.FUNCTION_PERF and named:
                 marks[n] |= PERF_CORE
-            x.follow(cpus[c], what, kind_class[n], tid[n], first[n], second[n])
+            x.follow(cpus, c, what, kind_class[n], tid[n], first[n], second[n])
             continue
         row = c * b.LEVELS + level
-        context = x.context_of(cpus[c], level, tid[n], timers_recorded)
+        context = x.context_of(cpus, c, level, tid[n], timers_recorded)
         size = burst[row, b.B_SIZE]
         other = burst[row, b.B_TID] != tid[n] or burst[row, b.B_CONTEXT] != context
         if size and (other or size == b.ROOM):
             count[b.N_FULL] += size == b.ROOM
             _end_bursts(
-                at, c, level == b.TASK, level == b.HARD, True, accesses, burst, cpus, slot,
+                at, c, level == b.TASK, level == b.HARD, b.YES, accesses, burst, cpus, slot,
                 mediated, steps, direction, count, marks, episodes_of, patches, swaps, episodes,
                 filled,
             )  # fmt: skip
@@ -95,20 +98,13 @@ def attribute(  # type: ignore[no-untyped-def]
             t = tid[n] + 1
             burst[row, b.B_TID], burst[row, b.B_CONTEXT] = tid[n], context
             burst[row, b.B_IN_ENTRY] = cpus[c, x.X_OPEN]
-            burst[row, b.B_VCPU] = slot[t] if 0 <= t < slot.size else -1
+            burst[row, b.B_VCPU] = np.int64(slot[t]) if 0 <= t < slot.size else -1
             burst[row, b.B_LOADED] = cpus[c, b.X_LOADED]
             burst[row, b.B_CUT] = cpus[c, x.X_FRESH]
-        b.push(accesses[row], burst[row], shadow[c], here, index[n], second[n], at + n, ts[n])
-
-
-@numba.njit(cache=True)
-def finish(  # type: ignore[no-untyped-def]
-    at, slot, mediated, steps, direction, cpus, accesses, burst, count, marks, episodes_of, patches,
-    swaps, episodes, filled,
-):  # fmt: skip
-    """End all bursts that are still open; arguments as in `attribute`."""
-    for c in range(cpus.shape[0]):
-        _end_bursts(
-            at, c, True, True, True, accesses, burst, cpus, slot, mediated, steps, direction, count,
-            marks, episodes_of, patches, swaps, episodes, filled,
-        )  # fmt: skip
+        b.push(accesses, burst, row, shadow, c, here, index[n], second[n], at + n, ts[n])
+    if ends:
+        for each in range(cpus.shape[0]):
+            _end_bursts(
+                at, each, b.YES, b.YES, b.YES, accesses, burst, cpus, slot, mediated, steps,
+                direction, count, marks, episodes_of, patches, swaps, episodes, filled,
+            )  # fmt: skip

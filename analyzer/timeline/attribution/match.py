@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from analyzer.arch.x86.swaps import GRAMMARS, Times
+from analyzer.jit import helper
 
 __all__ = ["DIRECTIONS", "Grammars", "compile_grammars", "match"]
 
@@ -38,7 +38,7 @@ def compile_grammars(vendor: str | None) -> Grammars:
     return Grammars(vendor)
 
 
-@numba.njit
+@helper
 def _walk(token, index, at, end, steps, first):  # type: ignore[no-untyped-def]
     # Counters in order of index from 0; returns where the walk ends and how many there were.
     here, counter = at, 0
@@ -59,14 +59,14 @@ def _walk(token, index, at, end, steps, first):  # type: ignore[no-untyped-def]
     return here, counter
 
 
-@numba.njit
+@helper
 def match(token, index, at, end, steps):  # type: ignore[no-untyped-def]
     """Return (where the grammar ends, general counters walked); (at, 0) where it doesn't stand.
 
     token: int64[n] (arch.x86.swaps.Token), index: int64[n], of a burst; looked at from `at` up to
     `end`. steps: int64[LONGEST, 2] of one grammar.
     """
-    here, step, counters = at, 0, 0
+    here, step, counters = at, np.int64(0), 0
     while step < steps.shape[0] and steps[step, 0]:
         times = steps[step, 1]
         if times == WALK:

@@ -12,16 +12,17 @@ A KVM that does not tell perf has no half of perf's, but saves before and restor
 
 from __future__ import annotations
 
-import numba
+import numpy as np
 
 from analyzer.arch.x86.swaps import Token
+from analyzer.jit import helper
 from analyzer.timeline.attribution.match import DIRECTIONS, match
 from analyzer.timeline.attribution.words import Actor
 
 OFF, ON = int(Token.GLOBAL_OFF), int(Token.GLOBAL_ON)
 LOAD, PUT, SAVE, RESTORE = range(len(DIRECTIONS))
-KVM_LOAD, KVM_PUT = int(Actor.KVM_LOAD), int(Actor.KVM_PUT)
-PERF_LOAD, PERF_PUT = int(Actor.PERF_LOAD), int(Actor.PERF_PUT)
+KVM_LOAD, KVM_PUT = np.int64(Actor.KVM_LOAD), np.int64(Actor.KVM_PUT)
+PERF_LOAD, PERF_PUT = np.int64(Actor.PERF_LOAD), np.int64(Actor.PERF_PUT)
 # What is known of perf at a swap.
 NOT_SHOWN, TOLD, UNTOLD = range(3)
 GUEST_LVTPC, HOST_LVTPC = int(Token.LVTPC_GUEST), int(Token.LVTPC_HOST)
@@ -33,13 +34,13 @@ SWAP_COLUMNS = 8
 WIDEST = 32
 
 
-@numba.njit
+@helper
 def _paint(actor, first, end, who):  # type: ignore[no-untyped-def]
     for n in range(first, end):
         actor[n] = who
 
 
-@numba.njit
+@helper
 def _bracket_before(token, actor, end):  # type: ignore[no-untyped-def]
     # Where perf's off..on pair that ends right before `end` begins; `end` where there is none.
     if end == 0 or token[end - 1] & ON == 0 or actor[end - 1] != 0:
@@ -52,7 +53,7 @@ def _bracket_before(token, actor, end):  # type: ignore[no-untyped-def]
     return end
 
 
-@numba.njit
+@helper
 def _bracket_after(token, first, end):  # type: ignore[no-untyped-def]
     # Where perf's off..on pair that begins at `first` ends; `first` where there is none.
     if first >= end or token[first] & OFF == 0:
@@ -65,7 +66,7 @@ def _bracket_after(token, first, end):  # type: ignore[no-untyped-def]
     return first
 
 
-@numba.njit
+@helper
 def _saved_before(token, index, first, steps, direction, actor):  # type: ignore[no-untyped-def]
     # Where what an untold KVM saves right before its load begins; `first` where it doesn't.
     for g in range(direction.size):
@@ -79,7 +80,7 @@ def _saved_before(token, index, first, steps, direction, actor):  # type: ignore
     return first
 
 
-@numba.njit
+@helper
 def _loads_at(token, index, at, size, steps, direction):  # type: ignore[no-untyped-def]
     for g in range(direction.size):
         if direction[g] == LOAD and match(token, index, at, size, steps[g])[0] > at:
@@ -87,7 +88,7 @@ def _loads_at(token, index, at, size, steps, direction):  # type: ignore[no-unty
     return False
 
 
-@numba.njit
+@helper
 def find_swaps(token, index, size, steps, direction, expected, actor, swaps):  # type: ignore[no-untyped-def]
     """Paint the accesses of swaps in a burst; return how many swaps were found.
 
@@ -96,9 +97,9 @@ def find_swaps(token, index, size, steps, direction, expected, actor, swaps):  #
     where no put is to be looked for. actor: int64[n], 0 where nobody is named yet.
     swaps: int64[n, SWAP_COLUMNS], filled from row 0.
     """
-    found, at = 0, 0
+    found, at = 0, np.int64(0)
     while at < size:
-        kind, end, counters, row = -1, at, 0, -1
+        kind, end, counters, row = np.int64(-1), at, np.int64(0), -1
         for g in range(direction.size):
             if direction[g] == LOAD or (direction[g] == PUT and expected >= 0):
                 reached, walked = match(token, index, at, size, steps[g])

@@ -16,7 +16,7 @@ from analyzer.timeline.attribution import contexts as x
 from analyzer.timeline.attribution import probed as p
 from analyzer.timeline.attribution.handlers import Handlers, plain_name
 from analyzer.timeline.attribution.rows import called_rows
-from analyzer.timeline.attribution.run import FOREVER, Array, Attribution, Waiting
+from analyzer.timeline.attribution.run import Array, Attribution, Waiting
 from analyzer.timeline.marks import KindCodes
 from analyzer.timeline.spool import Chunk, Spool
 
@@ -130,7 +130,7 @@ class ProbeAttribution(Attribution):
         state[:, (x.X_PREVIOUS, x.X_NEXT)] = x.NOBODY
         state[:, x.X_WHOLE : x.X_PLACE] = x.NOBODY
         own = np.zeros((cpus, p.STATE_COLUMNS), np.int64)
-        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, 5), np.int64)
+        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, b.ACCESS_COLUMNS), np.int64)
         burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
         swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
         at = 0
@@ -142,26 +142,19 @@ class ProbeAttribution(Attribution):
             marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
             out = self._outputs(size + cpus * b.LEVELS * b.ROOM)
             patches, swap_rows, episode_rows, filled = out
+            ends = number == self.spool.chunks - 1
             p.attribute_probes(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
                 chunk.second, classes, self._meaning[kind], self._token[kind], self.slot,
-                self._vpmu, self._overflows, self._edges, handlers.timers_recorded, state, own,
-                accesses, burst, self.count, marks, episodes_of, patches, swap_rows, episode_rows,
-                filled,
+                self._vpmu, self._overflows, self._edges, handlers.timers_recorded, ends, state,
+                own, accesses, burst, self.count, marks, episodes_of, patches, swap_rows,
+                episode_rows, filled,
             )  # fmt: skip
             self._keep(at, marks, episodes_of)
             self._settle(out, swaps, episodes)
             at += size
             self.filters |= any(len(rows) for rows in swaps.rows)
             yield self._found(swaps, episodes, self._open_since(accesses, burst))
-        out = self._outputs(cpus * b.LEVELS * b.ROOM)
-        patches, _, episode_rows, filled = out
-        p.finish_probes(
-            at, cpus, own, accesses, burst, self._vpmu, self._overflows, self.count,
-            np.zeros(0, np.uint16), np.zeros(0, np.int32), patches, episode_rows, filled,
-        )  # fmt: skip
-        self._settle(out, swaps, episodes)
-        yield self._found(swaps, episodes, FOREVER)
 
     def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
         # Three calls at least set the filters once.

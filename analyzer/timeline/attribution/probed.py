@@ -15,8 +15,10 @@ are part of it. A host that follows single threads (perf record -t) cannot be to
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from analyzer.arch.arm64.probes import CALLED, Meaning
+from analyzer.jit import helper
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -43,7 +45,7 @@ READ, WRITE = int(CALLED[1]), int(CALLED[2])
 HANDLERS_CALLS = int(CALLED[0] | CALLED[1] | CALLED[2] | CALLED[3])
 
 
-@numba.njit
+@helper
 def _claim(access, burst, state):  # type: ignore[no-untyped-def]
     # The handler has read the counter that overflowed and given it its new period just before.
     left = READ | WRITE
@@ -57,7 +59,7 @@ def _claim(access, burst, state):  # type: ignore[no-untyped-def]
     state[Q_GUEST] = HANDLERS_CALLS
 
 
-@numba.njit
+@helper
 def _who(access, burst, level, vpmu, overflows_probed):  # type: ignore[no-untyped-def]
     # Whose the calls of a burst are that nothing has claimed; vpmu: of its thread, if a vCPU's.
     context, is_vcpu = burst[b.B_CONTEXT], burst[b.B_VCPU] >= 0
@@ -79,7 +81,7 @@ def _who(access, burst, level, vpmu, overflows_probed):  # type: ignore[no-untyp
     return b.HOST
 
 
-@numba.njit
+@helper
 def _flush(  # type: ignore[no-untyped-def]
     at, cpu, level, access, burst, state, vpmu, overflows_probed, count, marks, episodes_of,
     patches, episodes, filled,
@@ -96,7 +98,7 @@ def _flush(  # type: ignore[no-untyped-def]
         who = access[n, b.A_BITS] if access[n, b.A_BITS] else rest
         event = access[n, b.A_EVENT]
         if who != b.HOST:
-            b._mark(at, event, who, -1, marks, episodes_of, patches, filled)
+            b._mark(at, event, who, b.NONE, marks, episodes_of, patches, filled)
             continue
         bits = who | burst[b.B_CONTEXT] << 4
         if number < 0:
@@ -119,7 +121,7 @@ def _flush(  # type: ignore[no-untyped-def]
         state[Q_GUEST] = 0
 
 
-@numba.njit
+@helper
 def _end_bursts(  # type: ignore[no-untyped-def]
     at, c, task, hard, nmi, accesses, burst, states, vpmu, overflows_probed, count, marks,
     episodes_of, patches, episodes, filled,
@@ -134,37 +136,38 @@ def _end_bursts(  # type: ignore[no-untyped-def]
             )  # fmt: skip
 
 
-@numba.njit
-def _level(cpu, flags, meaning):  # type: ignore[no-untyped-def]
+@helper
+def _level(cpus, c, flags, meaning):  # type: ignore[no-untyped-def]
     # Where flags are not recorded, some functions themselves tell whether an interrupt runs them.
-    level = x.level_of(cpu, flags)
+    level = x.level_of(cpus, c, flags)
     if flags != x.NO_FLAGS or level == b.NMI:
         return level
     if level == b.TASK and (meaning == TICK or meaning == PMI):
-        cpu[x.X_NEST] = 1
+        cpus[c, x.X_NEST] = 1
         return b.HARD
     if level == b.HARD and (meaning == EMULATION or (SWITCH_OUT <= meaning <= SWITCH_IN)
                             or GUEST_FILTER <= meaning <= VCPU_LOAD):  # fmt: skip
-        cpu[x.X_NEST], cpu[x.X_TIMER], cpu[x.X_SOURCE], cpu[x.X_FUNCTION] = 0, 0, 0, 0
+        cpus[c, x.X_NEST], cpus[c, x.X_TIMER] = 0, 0
+        cpus[c, x.X_SOURCE], cpus[c, x.X_FUNCTION] = 0, 0
         return b.TASK
     return level
 
 
-@numba.njit
-def _follow(cpu, state, level, meaning, tid, ts):  # type: ignore[no-untyped-def]
+@helper
+def _follow(cpus, c, state, level, meaning, tid, ts):  # type: ignore[no-untyped-def]
     # Brings a CPU's state behind a probe that is more than an access.
     if level == b.TASK:
-        cpu[x.X_PREVIOUS], cpu[x.X_NEXT], cpu[x.X_FRESH] = x.NOBODY, x.NOBODY, 0
+        cpus[c, x.X_PREVIOUS], cpus[c, x.X_NEXT], cpus[c, x.X_FRESH] = x.NOBODY, x.NOBODY, 0
     if meaning == TICK or meaning == PMI:
-        cpu[x.X_TIMER] = x.TIMER_TICK if meaning == TICK else 0
-        cpu[x.X_SOURCE] = x.SOURCE_PMI if meaning == PMI else 0
-        cpu[x.X_FUNCTION] = 0
+        cpus[c, x.X_TIMER] = x.TIMER_TICK if meaning == TICK else 0
+        cpus[c, x.X_SOURCE] = x.SOURCE_PMI if meaning == PMI else 0
+        cpus[c, x.X_FUNCTION] = 0
     elif meaning == REMOTE and level != b.TASK:
-        cpu[x.X_FUNCTION] = x.FUNCTION_PERF
+        cpus[c, x.X_FUNCTION] = x.FUNCTION_PERF
     elif meaning == SWITCH_OUT:
-        cpu[x.X_PREVIOUS] = tid
+        cpus[c, x.X_PREVIOUS] = tid
     elif meaning == SWITCH_IN:
-        cpu[x.X_NEXT] = tid
+        cpus[c, x.X_NEXT] = tid
     elif meaning == GUEST_FILTER or meaning == HOST_FILTER:
         state[Q_FILTER] = KVM_LOAD if meaning == GUEST_FILTER else KVM_PUT
         state[Q_TS], state[Q_CALLS] = ts, 0
@@ -172,7 +175,7 @@ def _follow(cpu, state, level, meaning, tid, ts):  # type: ignore[no-untyped-def
         state[Q_WHOSE] = HOSTS
 
 
-@numba.njit
+@helper
 def _filter_call(state, row, ts, cpu, vcpu):  # type: ignore[no-untyped-def]
     # One of the two calls that set the filters; returns marks, and whether `row` is filled.
     if state[Q_FILTER] == 0:
@@ -197,21 +200,21 @@ def _filter_call(state, row, ts, cpu, vcpu):  # type: ignore[no-untyped-def]
     return bits, True
 
 
-@numba.njit
-def _context(cpu, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
+@helper
+def _context(cpus, c, level, tid, timers_recorded):  # type: ignore[no-untyped-def]
     # A function that a task runs for itself (csd_function_entry outside interrupts) is no IPI.
     if level != b.TASK:
-        return x.context_of(cpu, level, tid, timers_recorded)
-    if tid == cpu[x.X_PREVIOUS] and tid != cpu[x.X_NEXT]:
+        return x.context_of(cpus, c, level, tid, timers_recorded)
+    if tid == cpus[c, x.X_PREVIOUS] and tid != cpus[c, x.X_NEXT]:
         return x.OUT
-    return x.IN if tid == cpu[x.X_NEXT] else x.OTHER
+    return x.IN if tid == cpus[c, x.X_NEXT] else x.OTHER
 
 
 @numba.njit(cache=True)
 def attribute_probes(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, meaning, token, slot, vpmu,
-    overflows_probed, edges_probed, timers_recorded, cpus, states, accesses, burst, count, marks,
-    episodes_of, patches, swaps, episodes, filled,
+    overflows_probed, edges_probed, timers_recorded, ends, cpus, states, accesses, burst, count,
+    marks, episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the probed calls of one chunk that begins at event number `at`.
 
@@ -221,9 +224,9 @@ def attribute_probes(  # type: ignore[no-untyped-def]
     STATE_COLUMNS]; else as in kernel.attribute.
     """
     for n in range(ts.size):
-        c, what, means = cpu[n], code[n], meaning[n]
+        c, what, means = np.int64(cpu[n]), np.int64(code[n]), meaning[n]
         own = flags[n] == x.NO_FLAGS and what >= k.WINDOW_BEGIN and what != k.NMI_IN
-        level = _level(cpus[c], flags[n], means)
+        level = _level(cpus, c, flags[n], means)
         known = flags[n] != x.NO_FLAGS
         if means == NO_PROBE:
             over = (
@@ -247,7 +250,7 @@ def attribute_probes(  # type: ignore[no-untyped-def]
                 marks, episodes_of, patches, episodes, filled,
             )  # fmt: skip
         if means == NO_PROBE:
-            x.follow(cpus[c], what, kind_class[n], tid[n], first[n], second[n])
+            x.follow(cpus, c, what, kind_class[n], tid[n], first[n], second[n])
             if what == k.SWITCH and edges_probed:
                 cpus[c, x.X_PREVIOUS], cpus[c, x.X_NEXT] = x.NOBODY, x.NOBODY
             if what == k.IRQ_OUT and cpus[c, x.X_NEST] == 0:
@@ -269,10 +272,10 @@ def attribute_probes(  # type: ignore[no-untyped-def]
         if means == GUEST_OVERFLOW:
             _claim(accesses[row], burst[row], states[c])
         elif means != NOTHING:
-            _follow(cpus[c], states[c], level, means, tid[n], ts[n])
+            _follow(cpus, c, states[c], level, means, tid[n], ts[n])
         if token[n] == 0:
             continue
-        context = _context(cpus[c], level, tid[n], timers_recorded)
+        context = _context(cpus, c, level, tid[n], timers_recorded)
         size = burst[row, b.B_SIZE]
         other = burst[row, b.B_TID] != tid[n] or burst[row, b.B_CONTEXT] != context
         if size and (other or size == b.ROOM):
@@ -295,16 +298,9 @@ def attribute_probes(  # type: ignore[no-untyped-def]
         # It ends with its event enabled, or with any call that it cannot make (any more).
         enabled = token[n] == b.SELECTOR_WRITE
         states[c, Q_GUEST] = states[c, Q_GUEST] & ~token[n] if guests and not enabled else 0
-
-
-@numba.njit(cache=True)
-def finish_probes(  # type: ignore[no-untyped-def]
-    at, cpus, states, accesses, burst, vpmu, overflows_probed, count, marks, episodes_of, patches,
-    episodes, filled,
-):  # fmt: skip
-    """End all bursts that are still open; arguments as in `attribute_probes`."""
-    for c in range(cpus):
-        _end_bursts(
-            at, c, True, True, True, accesses, burst, states, vpmu, overflows_probed, count, marks,
-            episodes_of, patches, episodes, filled,
-        )  # fmt: skip
+    if ends:
+        for each in range(cpus.shape[0]):
+            _end_bursts(
+                at, each, b.YES, b.YES, b.YES, accesses, burst, states, vpmu, overflows_probed,
+                count, marks, episodes_of, patches, episodes, filled,
+            )  # fmt: skip

@@ -19,7 +19,7 @@ from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
 from analyzer.timeline.attribution import parse as p
 from analyzer.timeline.attribution.handlers import Handlers
-from analyzer.timeline.attribution.kernel import attribute, finish
+from analyzer.timeline.attribution.kernel import attribute
 from analyzer.timeline.attribution.match import compile_grammars
 from analyzer.timeline.attribution.rows import attributed_rows
 from analyzer.timeline.attribution.tokens import tokens_of
@@ -95,7 +95,7 @@ class Attribution:
         state[:, (x.X_PREVIOUS, x.X_NEXT)] = x.NOBODY
         state[:, x.X_WHOLE : x.X_PLACE] = x.NOBODY
         state[:, b.X_EXIT] = -1
-        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, 5), np.int64)
+        accesses = np.zeros((cpus * b.LEVELS, b.ROOM, b.ACCESS_COLUMNS), np.int64)
         burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
         shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
         swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
@@ -106,12 +106,12 @@ class Attribution:
             token, index = self._tokens(chunk)
             classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)
             marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
-            room = size + cpus * b.LEVELS * b.ROOM
-            out = self._outputs(room)
+            out = self._outputs(size + cpus * b.LEVELS * b.ROOM)
+            ends = number == self.spool.chunks - 1
             attribute(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
                 chunk.second, classes, token, index, self.slot, self.mediated,
-                handlers.timers_recorded, handlers.named, self.grammars.steps,
+                handlers.timers_recorded, handlers.named, ends, self.grammars.steps,
                 self.grammars.direction, state, accesses, burst, shadow, self.count, marks,
                 episodes_of, *out,
             )  # fmt: skip
@@ -120,13 +120,6 @@ class Attribution:
             at += size
             open_since = self._open_since(accesses, burst)
             yield self._found(swaps, episodes, open_since)
-        out = self._outputs(cpus * b.LEVELS * b.ROOM)
-        finish(
-            at, self.slot, self.mediated, self.grammars.steps, self.grammars.direction, state,
-            accesses, burst, self.count, np.zeros(0, np.uint16), np.zeros(0, np.int32), *out,
-        )  # fmt: skip
-        self._settle(out, swaps, episodes)
-        yield self._found(swaps, episodes, FOREVER)
 
     def _found(self, swaps: Waiting, episodes: Waiting, before: int) -> tuple[Array, Array]:
         swap, episode = swaps.take(before), episodes.take(before)
