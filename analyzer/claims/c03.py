@@ -78,6 +78,7 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
             f"{why}, and {len(found)} samples of host perf in KVM's code are too few",
             "the same load on a real machine, or under perf record -e cycles with the msr events",
             numbers=numbers, evidence=evidence,
+            deciding=Deciding("samples in KVM's code", len(found), limits["samples"]),
         )  # fmt: skip
     deciding = Deciding("share of samples that is lost", sampled or 0.0, limits["blind_share"])
     holds = (sampled or 0.0) >= limits["blind_share"]

@@ -49,7 +49,8 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         return unknown("cost ranges overlap", numbers=numbers, base=base, evidence=evidence)
     why = "the marks leave it open which entries are re-entries"
     return unknown(
-        EMULATED if again_high < limits["reentries"] else why,
+        f"no re-entry, and {EMULATED}: blind time can't decide" if again_high < limits["reentries"]
+        else why,
         "kvm_exit with its fields (trace-cmd, perf) or msr:read_msr",
         numbers=numbers, base=base, evidence=evidence, deciding=deciding,
     )  # fmt: skip

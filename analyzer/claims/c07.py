@@ -6,7 +6,17 @@ import polars as pl
 
 from analyzer.claims.common import episodes_of, registers_missing, unavailable
 from analyzer.claims.evidence import Evidence, first_ns
-from analyzer.claims.verdict import FAILS, HOLDS, Claim, Deciding, Limits, Rows, Verdict, unknown
+from analyzer.claims.verdict import (
+    FAILS,
+    HOLDS,
+    INFERRED,
+    Claim,
+    Deciding,
+    Limits,
+    Rows,
+    Verdict,
+    unknown,
+)
 
 __all__ = ["CLAIM", "inside_swaps"]
 
@@ -18,6 +28,8 @@ GUEST_PMI = "guest_pmi"
 def inside_swaps(e: Evidence) -> pl.DataFrame:
     """Return host episodes that begin inside a recorded swap, from its first access to its last."""
     swaps = e.read("recorded_swap", ["ts", "end", "cpu"]).sort("ts")
+    if not e.marks.get("swaps_recorded"):
+        swaps = swaps.clear()  # what is recorded sets filters: no register moves
     swaps = swaps.select("cpu", begin="ts", till="end")
     found = episodes_of(e).sort("ts").join_asof(
         swaps, left_on="ts", right_on="begin", by="cpu", strategy="backward",
@@ -67,10 +79,16 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
             "a longer recording with host perf active", numbers=numbers, base=base,
             evidence=tuple(evidence), deciding=deciding,
         )  # fmt: skip
+    qualifier = f"but for {in_nmi} NMIs" if in_nmi else None
+    if e.marks.get("kvm_exit_is_late"):
+        # A guest is taken to have stopped where the host first acts: then nothing falls inside.
+        because = "kvm_exit comes late here: slices end by rule where the host first acts"
+        return Verdict(INFERRED, because, numbers, base, deciding, tuple(evidence),
+                       qualifier=qualifier)  # fmt: skip
     told = "the recorded kernel swaps here, so PMIs that it kept off are not among them"
     because = told if unseen else "host perf acted only while the PMU was the host's"
     return Verdict(HOLDS, because, numbers, base, deciding, tuple(evidence),
-                   qualifier=f"but for {in_nmi} NMIs" if in_nmi else None)  # fmt: skip
+                   qualifier=qualifier)  # fmt: skip
 
 
 CLAIM = Claim("C7", "A swap on the exit path meets no host interrupt, NMIs apart",

@@ -40,6 +40,9 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
     need = "msr:* of a host with a mediated vPMU"
     if e.writes is None:
         return unknown("no swap's writes are recorded with values", need)
+    recorded = (e.answer or {}).get("recorded") or {}
+    if (recorded.get("evidence") or {}).get("perf") == "untold":
+        return unknown("this kernel's swaps save and restore what is the host's, too", need)
     swaps = e.read("recorded_swap", ["ts", "kind", "counters", "kvm_writes", "redundant_writes"])
     swaps = swaps.drop_nulls(["counters", "kvm_writes"])
     walked = int(swaps["counters"].sum())
@@ -58,7 +61,7 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
     cost = _cost_shares(e, redundant, pairs)
     numbers = {
         "blind_writes": blind, "writes_made": made, "redundant": redundant,
-        "redundant_share": share,
+        "redundant_share": share, "guest_pmu_on_share": recorded.get("pmu_on_share"),
         "redundant_share_selectors": redundant["selector"] / walked,
         "selector_writes_of_load_redundant_as_recorded": again,
         "redundant_share_as_recorded": ratio(

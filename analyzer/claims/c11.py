@@ -38,7 +38,9 @@ def _swaps_less(e: Evidence, limits: Limits) -> Part:
     if most <= limits["loads_holds"]:
         return Part("swaps less", HOLDS, words)
     if least >= limits["loads_fails"]:
-        return Part("swaps less", FAILS, f"{words}: host perf pulls it back")
+        pulled = sum(e.evictions["lazy-core"]["by_context"].values())
+        why = f"host perf evicts {pulled} times" if pulled else "it puts at vcpu_put all the same"
+        return Part("swaps less", FAILS, f"{words}: {why}")
     return Part("swaps less", NO_EVIDENCE, f"{words}: between the thresholds")
 
 

@@ -52,8 +52,9 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         because = "a guest with a mediated PMU leaves no trace of what it would have trapped for"
         need = "the same load on a perf-backed vPMU (enable_mediated_pmu=0)"
     else:
-        because = "which of the guest's exits were for its PMU is not kept: kvm_msr's register"
-        need = "kvm:kvm_msr with its fields, held as a table"
+        event = "kvm_sys_access" if e.arch == "arm64" else "kvm_msr"
+        because = f"which of the guest's exits were for its PMU is not kept: {event}'s register"
+        need = f"kvm:{event} with its fields, held as a table: not built"
     return unknown(because, need, numbers=numbers, base="trapped accesses of the guest per loop",
                    evidence=evidence)  # fmt: skip
 
