@@ -95,20 +95,21 @@ def evicted(**contexts: int) -> dict[str, Any]:
 def make(
     *designs: dict[str, Any],
     tables: dict[str, Rows] | None = None,
-    meetings: dict[tuple[str, bool], pl.DataFrame] | None = None,
+    meetings: dict[tuple[str, bool], Any] | None = None,
     emulated: bool = False,
     without: tuple[str, ...] = (),
     arch: str = "x86",
     **more: Any,
 ) -> Evidence:
-    """Return evidence; `without` names events that were not recorded."""
+    """Return evidence; `without` names events that were not recorded; meetings: one frame, or those
+    of the shortest and of the longest stays."""
     marks = {**MARKS, **more.pop("marks", {})}
     recorded = more.pop("recorded", {"placement": "loop", "evidence": {"perf": "told"}})
 
     def read(table: str, columns: list[str]) -> pl.DataFrame:
         return frame(table, (tables or {}).get(table, [])).select(columns)
 
-    every = {(name, told): met() for name in ("exit", "loop", "vcpu", "sched", "lazy-core",
+    every = {(name, told): (met(), met()) for name in ("exit", "loop", "vcpu", "sched", "lazy-core",
              "lazy-driver") for told in (True, False)}  # fmt: skip
     return Evidence(
         {"arch": arch, "vendor": "AuthenticAMD", "emulated": emulated, "duration_ns": S},
@@ -116,7 +117,13 @@ def make(
         {name: None if name in without else 1 for name in EVENTS},
         {"placements": list(designs), "recorded": recorded},
         read,
-        met={**every, **(meetings or {})},
+        met={
+            **every,
+            **{
+                key: one if isinstance(one, tuple) else (one, one)
+                for key, one in (meetings or {}).items()
+            },
+        },
         evictions=more.pop("evictions", {"lazy-core": evicted(), "lazy-driver": evicted()}),
         **more,
     )

@@ -90,6 +90,20 @@ def test_c7_holds_over_a_thousand_episodes_and_fails_by_one() -> None:
     assert c7(1000, marks={"kvm_exit_is_late": True}) == "holds (inferred)"
 
 
+# What only the longest stays meet was not seen to be met, nor seen not to be.
+def test_what_the_marks_leave_open_decides_nothing() -> None:
+    either = (met(), met(TICK))
+    tables = {"host_episode": episodes(1000, "tick")}
+    assert word("c7", make(tables=tables, meetings={("loop", False): either})) == "no evidence"
+    stays = design("vcpu", residency_ns=S)
+    found = verdict("c5", make(stays, tables=tables, meetings={("vcpu", False): either}))
+    assert (found.verdict, found.numbers["handlers_untold"]) == ("no evidence", [0, 1])
+    pair = [design(name, 50, told=False) for name in ("lazy-core", "lazy-driver")]
+    gone = {name: evicted(tick=100) for name in ("lazy-core", "lazy-driver")}
+    lazy = make(*pair, tables=tables, evictions=gone, meetings={("lazy-core", False): either})
+    assert word("c11", lazy) == "no evidence"
+
+
 # A guest's own overflow comes as an NMI where perf isn't told, but it is none of the host's.
 def test_c7_tells_nmis_apart() -> None:
     nmi = {"ts": 7, "context": "nmi", "cause": "touches"}

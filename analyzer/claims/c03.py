@@ -34,7 +34,7 @@ def _samples(e: Evidence) -> tuple[pl.DataFrame, dict[str, int]]:
     found = found.filter(pl.col("mode") == "kvm", pl.col("till") > pl.col("ts"))
     lost = {}
     for name in ("loop", "vcpu"):
-        met = e.meetings(name, True)
+        met = e.meetings(name, True, most=False)
         if met is not None:
             lost[name] = len(found.join(met.filter(context="nmi"), on=["ts", "cpu"], how="semi"))
     return found, lost

@@ -38,8 +38,8 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
     counts: dict[bool, tuple[int, int]] = {}
     for told, word in WORDS.items():
         for name in BOUNDARIES:
-            met = e.meetings(name, told)
-            if met is None:
+            met, longest = e.meetings(name, told, most=False), e.meetings(name, told)
+            if met is None or longest is None:
                 return unavailable(*BOUNDARIES)
             beside = (*HANDLERS, "context_switch")
             every = distinct(met, beside, REACHES[told])
@@ -49,6 +49,9 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
             if name == "vcpu":
                 seen = len(mine.filter(evidence="observed"))
                 counts[told] = (seen, len(mine) - seen)
+                numbers[f"handlers_{word}"] = [
+                    len(mine), len(distinct(longest, HANDLERS, REACHES[told]))
+                ]  # fmt: skip
                 which = f"placement = vcpu, {word}, context in tick, mux_timer, ipi"
                 evidence.append(Rows("conflict", len(mine), which, first_ns(mine)))
                 if mine.height and not told:

@@ -22,7 +22,7 @@ __all__ = ["CLAIM", "inside_swaps"]
 
 BOUNDARIES = ("loop", "exit")
 # A guest's own overflow is no interrupt of the host's: where perf isn't told it comes as an NMI.
-GUEST_PMI = "guest_pmi"
+_OTHERS = ~pl.col("context").is_in(["nmi", "guest_pmi"])
 
 
 def inside_swaps(e: Evidence) -> pl.DataFrame:
@@ -48,14 +48,17 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
     others: list[pl.DataFrame] = [within.filter(pl.col("context") != "nmi")]
     nmis = [within.filter(context="nmi").select("ts", "cpu")]
     evidence = []
+    open_ = 0
     for name in BOUNDARIES:
-        met = e.meetings(name, False)
-        if met is None:
+        met, least = e.meetings(name, False), e.meetings(name, False, most=False)
+        if met is None or least is None:
             return unavailable(*BOUNDARIES)
         once = met.filter(evidence="observed").unique(["ts", "cpu", "context"])
         kinds = once.group_by("context").len().sort("context")
         numbers[f"met_{name}"] = dict(kinds.rows())
-        others.append(once.filter(~pl.col("context").is_in(["nmi", GUEST_PMI])))
+        certain = least.filter(_OTHERS, evidence="observed").unique(["ts", "cpu", "context"])
+        others.append(certain)
+        open_ += len(once.filter(_OTHERS)) - len(certain)
         nmis.append(once.filter(context="nmi").select("ts", "cpu"))
         evidence.append(Rows("conflict", len(once), f"placement = {name}, untold", first_ns(once)))
     in_nmi = len(pl.concat(nmis).unique())
@@ -72,6 +75,10 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         because = f"{fell} met, first in context {first['context'][0]}"
         return Verdict(FAILS, because, numbers, base, Deciding("met, NMIs apart", fell, 1),
                        tuple(evidence))  # fmt: skip
+    if open_:
+        because = f"the marks leave open whether {open_} fall inside a stay"
+        return unknown(because, "kvm_exit's fields", numbers=numbers, base=base,
+                       evidence=tuple(evidence))  # fmt: skip
     deciding = Deciding("host episodes, none met", len(seen), limits["episodes"])
     if len(seen) < limits["episodes"]:
         return unknown(
@@ -85,7 +92,7 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         because = "kvm_exit comes late here: slices end by rule where the host first acts"
         return Verdict(INFERRED, because, numbers, base, deciding, tuple(evidence),
                        qualifier=qualifier)  # fmt: skip
-    told = "the recorded kernel swaps here, so PMIs that it kept off are not among them"
+    told = "PMIs that the recorded kernel kept off are not among them: see unseen_at_most"
     because = told if unseen else "host perf acted only while the PMU was the host's"
     return Verdict(HOLDS, because, numbers, base, deciding, tuple(evidence),
                    qualifier=qualifier)  # fmt: skip

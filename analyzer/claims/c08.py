@@ -17,7 +17,7 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         return missing
     if not e.has("sched_switch"):
         return unknown("context switches are not recorded", "sched:sched_switch")
-    frames = [e.meetings(name, False) for name in ("vcpu", "sched")]
+    frames = [e.meetings(name, False, most=False) for name in ("vcpu", "sched")]
     if frames[0] is None or frames[1] is None:
         return unavailable("vcpu", "sched")
     tids = e.read("vcpu", ["tid"])["tid"].to_list()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from analyzer.claims.common import (
     placement_rows,
     registers_missing,
@@ -51,15 +53,16 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
     numbers: dict[str, object] = {}
     evidence: list[Rows] = []
     reached, met_or_ended = {}, {}
+    open_ = 0
     paths_of_core: list[tuple[str, int]] = []
     for name in NAMES:
-        met = e.meetings(name, False)
+        met, least = e.meetings(name, False), e.meetings(name, False, most=False)
         answer = e.placement(name, False)
-        if met is None or answer is None:
+        if met is None or least is None or answer is None:
             return unavailable(*NAMES)
         once = met.filter(evidence="observed").unique(["ts", "cpu", "context"])
-        through = met.filter(evidence="observed").unique(["ts", "cpu", "context", "cause"])
-        through = through.filter(through["cause"].is_in(REACHES)).unique(["ts", "cpu", "context"])
+        through = _through(least)
+        open_ += len(_through(met)) - len(through)
         ended = sum(n for n in e.evictions[name]["by_context"].values())
         reached[name], met_or_ended[name] = len(through), len(once) + ended
         paths = through.group_by("context").len().sort("context")
@@ -84,6 +87,10 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         because = f"{fell} reached the registers with the guest's state on them: {words}"
         return Verdict(FAILS, because, numbers, base, Deciding("reached", fell, 1),
                        tuple(evidence), parts=(Part("safe", FAILS, because), *less))  # fmt: skip
+    if open_:
+        because = f"the marks leave open whether {open_} fall inside a stay"
+        return unknown(because, numbers=numbers, base=base, evidence=tuple(evidence),
+                       parts=(Part("safe", NO_EVIDENCE, because), *less))  # fmt: skip
     deciding = Deciding("episodes, none of which reached it", count, limits["episodes"])
     if count < limits["episodes"]:
         because = f"{count} host episodes are too few to call it safe"
@@ -95,13 +102,17 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
                    parts=(Part("safe", HOLDS, because), *less))  # fmt: skip
 
 
+def _through(met: pl.DataFrame) -> pl.DataFrame:
+    seen = met.filter(pl.col("cause").is_in(REACHES), evidence="observed")
+    return seen.unique(["ts", "cpu", "context"])
+
+
 def _told(e: Evidence) -> Part:
     # The same callback with perf told besides, which moves the guest's overflow off the NMI.
     name, met = "safe if perf is told, too", e.meetings("lazy-core", True)
     if met is None or not e.read("host_episode", ["ts"]).height:
         return Part(name, NO_EVIDENCE, "no host episode")
-    through = met.filter(met["cause"].is_in(REACHES), evidence="observed")
-    count = len(through.unique(["ts", "cpu", "context"]))
+    count = len(_through(met))
     return Part(name, FAILS if count else HOLDS, f"{count} reach the registers")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from analyzer.claims import c01
 from analyzer.claims.common import EMULATED, activity_of
 from analyzer.claims.evidence import Evidence
-from analyzer.claims.thresholds import load_thresholds
 from analyzer.claims.verdict import (
     FAILS,
     HOLDS,
@@ -24,7 +23,7 @@ __all__ = ["CLAIM"]
 
 
 def _decide(e: Evidence, limits: Limits) -> Verdict:
-    first = c01.CLAIM.decide(e, limits if "saving" in limits else load_thresholds()["c1"])
+    first = c01.CLAIM.decide(e, limits)  # deciding.RESTS_ON adds C1's thresholds
     part = Part("C1", first.verdict, first.because)
     on = activity_of(e)
     base = "C1, and CPU time with a host event on that counts the kernel"

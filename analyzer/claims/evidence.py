@@ -41,8 +41,9 @@ class Evidence:
     """What claims are decided on; tests make one by hand.
 
     answer: of `whatif` over all designs, None where the recording has no vCPU. met: rows of table
-    `conflict` (columns of pipeline.conflicts) by (placement, told), of the longest stays.
-    evictions: by placement. read: a table as a frame with names as strings.
+    `conflict` (columns of pipeline.conflicts) by (placement, told), of the shortest and of the
+    longest stays that the marks allow. evictions: by placement. read: a table as a frame with names
+    as strings.
     """
 
     recording: Mapping[str, Any]
@@ -51,7 +52,7 @@ class Evidence:
     answer: Mapping[str, Any] | None
     read: Callable[[str, list[str]], pl.DataFrame]
     asked: frozenset[str] = frozenset()
-    met: Mapping[tuple[str, bool], pl.DataFrame] = field(default_factory=dict)
+    met: Mapping[tuple[str, bool], tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=dict)
     evictions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     feasible: tuple[str, str] = ("unknown", "attributes of host events are not recorded")
     writes: Mapping[str, int] | None = None
@@ -84,9 +85,14 @@ class Evidence:
                 return one  # type: ignore[no-any-return]
         return None
 
-    def meetings(self, name: str, told: bool) -> pl.DataFrame | None:
-        """Return the rows of `conflict` of one design; None where it is not available."""
-        return self.met.get((name, told))
+    def meetings(self, name: str, told: bool, most: bool = True) -> pl.DataFrame | None:
+        """Return the rows of `conflict` of one design; None where it is not available.
+
+        most: of the longest stays. That something is met is claimed on the shortest, that nothing
+        is met on the longest.
+        """
+        pair = self.met.get((name, told))
+        return None if pair is None else pair[most]
 
 
 def gather(store: Store, cost: str | None = None, emulated: bool | None = None) -> Evidence:
@@ -107,7 +113,7 @@ def gather(store: Store, cost: str | None = None, emulated: bool | None = None) 
         return frames[key]
 
     answer: dict[str, Any] | None = None
-    met: dict[tuple[str, bool], pl.DataFrame] = {}
+    met: dict[tuple[str, bool], tuple[pl.DataFrame, pl.DataFrame]] = {}
     evictions: dict[str, dict[str, Any]] = {}
     try:
         answer = whatif(store, choose_designs(["all"], ["told", "untold"], [HOOK]), cost, emulated)
@@ -137,7 +143,10 @@ def _meetings(store: Store, vendor: str | None) -> tuple[dict[Any, Any], dict[st
     met, evictions = {}, {}
     for design in designs:
         outcome, name = outcomes[design], design.placement.name
-        met[name, design.told] = conflict_rows(design, outcome, episodes, vendor, Part())
+        least, most = (
+            conflict_rows(design, outcome, episodes, vendor, Part(), bound) for bound in (0, 1)
+        )
+        met[name, design.told] = (least, most)
         totals = outcome.counts[1].totals
         evictions[name] = {
             "by_context": {
