@@ -188,13 +188,30 @@ def c12(core: int, driver: int, *rows: dict[str, Any], acts: int = 1, **more: An
 
 
 def test_c12_compares_evictions_where_both_can_be_told() -> None:
-    assert c12(10, 10) == "holds (tie)"
-    assert c12(12, 10) == "holds"
-    assert c12(13, 10) == "fails"
-    assert c12(10, 10, TICK) == "fails"  # reaches the registers under core only
+    assert c12(30, 30) == "holds (tie)"
+    assert c12(36, 30) == "holds"
+    assert c12(37, 30) == "fails"
+    assert c12(30, 0) == "fails"
+    assert c12(29, 20) == "no evidence"  # too few to compare
+    assert c12(30, 30, TICK) == "fails"  # reaches the registers under core only
     assert c12(0, 0) == "no evidence"
-    assert c12(10, 10, acts=0) == "no evidence"
-    assert c12(10, 10, without=NO_REGISTERS) == "no evidence"
+    assert c12(30, 30, acts=0) == "no evidence"
+    assert c12(30, 30, without=NO_REGISTERS) == "no evidence"
+
+
+# A perf-backed guest's counters are events of the host's perf: what perf does for them would be
+# gone under every placement that the claims are about.
+@pytest.mark.parametrize("backed", [0, 1])
+def test_perfs_work_for_a_perf_backed_guest_is_no_evidence(backed: int) -> None:
+    expected = ["no evidence"] * 4 if backed else ["holds", "holds", "holds", "holds (tie)"]
+    more: dict[str, Any] = {"vpmu_accesses": backed, "marks": {"swaps_recorded": False}}
+    found = [
+        c5(TICK, **more).verdict,
+        c8(SWITCH, **more),
+        c11(100, **more).verdict,
+        c12(30, 30, **more),
+    ]
+    assert found == expected
 
 
 def c14(guest: int, rows: Rows, **more: Any) -> Any:

@@ -9,6 +9,7 @@ import polars as pl
 from analyzer.claims.common import (
     EMULATED,
     episodes_of,
+    perf_backed,
     placement_rows,
     ratio,
     unavailable,
@@ -72,6 +73,9 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         holds = (share or 0.0) >= limits["blind_share"]
         base = "time in KVM's code on vCPU threads"
         return Verdict(HOLDS if holds else FAILS, note, numbers, base, deciding, evidence)
+    backed = perf_backed(e)
+    if backed is not None:
+        return backed
     if len(found) < limits["samples"]:
         why = EMULATED if e.emulated else "no vCPU ran KVM's code"
         return unknown(

@@ -6,7 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from analyzer.claims.common import HANDLERS, activity_of, registers_missing, unavailable
+from analyzer.claims.common import (
+    HANDLERS,
+    activity_of,
+    perf_backed,
+    registers_missing,
+    unavailable,
+)
 from analyzer.claims.evidence import Evidence, distinct, first_ns
 from analyzer.claims.verdict import (
     FAILS,
@@ -30,7 +36,7 @@ BOUNDARIES = ("vcpu", "sched")
 
 
 def _decide(e: Evidence, limits: Limits) -> Verdict:
-    missing = registers_missing(e)
+    missing = registers_missing(e) or perf_backed(e)
     if missing is not None:
         return missing
     numbers: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analyzer.claims.common import registers_missing, unavailable
+from analyzer.claims.common import perf_backed, registers_missing, unavailable
 from analyzer.claims.evidence import Evidence, first_ns
 from analyzer.claims.verdict import FAILS, HOLDS, Claim, Deciding, Limits, Rows, Verdict, unknown
 
@@ -12,7 +12,7 @@ __all__ = ["CLAIM"]
 
 
 def _decide(e: Evidence, limits: Limits) -> Verdict:
-    missing = registers_missing(e)
+    missing = registers_missing(e) or perf_backed(e)
     if missing is not None:
         return missing
     if not e.has("sched_switch"):

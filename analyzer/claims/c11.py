@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from analyzer.claims.common import (
+    perf_backed,
     placement_rows,
     registers_missing,
     unavailable,
@@ -47,7 +48,7 @@ def _swaps_less(e: Evidence, limits: Limits) -> Part:
 
 
 def _decide(e: Evidence, limits: Limits) -> Verdict:
-    missing = registers_missing(e)
+    missing = registers_missing(e) or perf_backed(e)
     if missing is not None:
         return missing
     numbers: dict[str, object] = {}

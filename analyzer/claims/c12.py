@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.claims.common import ratio, registers_missing, unavailable
+from analyzer.claims.common import perf_backed, ratio, registers_missing, unavailable
 from analyzer.claims.evidence import Evidence, first_ns
 from analyzer.claims.verdict import FAILS, HOLDS, Claim, Deciding, Limits, Rows, Verdict, unknown
 
@@ -13,7 +13,7 @@ PERF_CORE = 17  # timeline.points.Kind.PERF_CORE
 
 
 def _decide(e: Evidence, limits: Limits) -> Verdict:
-    missing = registers_missing(e)
+    missing = registers_missing(e) or perf_backed(e)
     if missing is not None:
         return missing
     core, driver = e.meetings("lazy-core", False), e.meetings("lazy-driver", False)
@@ -49,10 +49,14 @@ def _decide(e: Evidence, limits: Limits) -> Verdict:
         return unknown("neither evicts: host perf left the guest's state alone",
                        "host perf active on the guest's CPUs", numbers=numbers, base=base,
                        evidence=evidence)  # fmt: skip
+    larger = max(evicted.values())
+    if larger < limits["evictions"]:
+        return unknown(f"{larger} evictions are too few to compare", "host perf active, for longer",
+                       numbers=numbers, base=base, evidence=evidence,
+                       deciding=Deciding("evictions", larger, limits["evictions"]))  # fmt: skip
     more = evicted["lazy-core"] > limits["evictions_ratio"] * evicted["lazy-driver"]
-    deciding = Deciding("core's evictions / driver's",
-                        ratio(evicted["lazy-core"], evicted["lazy-driver"]) or 0.0,
-                        limits["evictions_ratio"])  # fmt: skip
+    line = limits["evictions_ratio"] * evicted["lazy-driver"]
+    deciding = Deciding("core's evictions", evicted["lazy-core"], line)
     if more or conflicts["lazy-core"] > conflicts["lazy-driver"]:
         because = "core evicts where no register access follows" if more else "core meets more"
         return Verdict(FAILS, because, numbers, base, deciding, evidence)

@@ -11,8 +11,8 @@ from analyzer.claims.evidence import Evidence
 from analyzer.claims.verdict import Rows, Verdict, unknown
 
 __all__ = [
-    "EMULATED", "HANDLERS", "activity_of", "episodes_of", "overhead", "placement_rows", "ratio",
-    "registers_missing", "swaps_of", "unavailable",
+    "EMULATED", "HANDLERS", "activity_of", "episodes_of", "overhead", "perf_backed",
+    "placement_rows", "ratio", "registers_missing", "swaps_of", "unavailable",
 ]  # fmt: skip
 
 EMULATED = "the machine was emulated, so times mean nothing"
@@ -55,6 +55,19 @@ def registers_missing(e: Evidence) -> Verdict | None:
         else "msr:read_msr, msr:write_msr and msr:rdpmc"
     )  # fmt: skip
     return unknown("accesses of the PMU are not recorded", what)
+
+
+def perf_backed(e: Evidence) -> Verdict | None:
+    """Return "no evidence" where perf's work may have been for a perf-backed guest's counters,
+    which mediation takes away; else None."""
+    if e.arch != "x86" or not e.vpmu_accesses or e.marks.get("swaps_recorded"):
+        return None
+    return unknown(
+        "recorded perf-backed: perf's work for the guest's counters can't be told from the host's",
+        "the same load with a mediated vPMU, or with a guest that leaves its PMU alone",
+        numbers={"accesses_for_the_guests_counters": e.vpmu_accesses},
+        evidence=(Rows("pmu_attribution", e.vpmu_accesses, "actor = vpmu_emulation, vpmu_sched"),),
+    )
 
 
 def episodes_of(e: Evidence) -> pl.DataFrame:

@@ -42,7 +42,8 @@ class Evidence:
 
     answer: of `whatif` over all designs, None where the recording has no vCPU. met: rows of table
     `conflict` (columns of pipeline.conflicts) by (placement, told), of the shortest and of the
-    longest stays that the marks allow. evictions: by placement. read: a table as a frame with names
+    longest stays that the marks allow. evictions: by placement. vpmu_accesses: of a perf-backed
+    guest's PMU. read: a table as a frame with names
     as strings.
     """
 
@@ -56,6 +57,7 @@ class Evidence:
     evictions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     feasible: tuple[str, str] = ("unknown", "attributes of host events are not recorded")
     writes: Mapping[str, int] | None = None
+    vpmu_accesses: int = 0
 
     @property
     def emulated(self) -> bool:
@@ -132,6 +134,7 @@ def gather(store: Store, cost: str | None = None, emulated: bool | None = None) 
         evictions,
         feasible_of(store),
         _writes(store) if store.rows("recorded_swap") else None,
+        _vpmu_accesses(store),
     )
 
 
@@ -156,6 +159,13 @@ def _meetings(store: Store, vendor: str | None) -> tuple[dict[Any, Any], dict[st
             **{word: int(totals[column]) for word, column in TOTALS.items()},
         }
     return met, evictions
+
+
+def _vpmu_accesses(store: Store) -> int:
+    count = 0
+    for batch in store.batches("pmu_attribution", ["actor"], ROWS):
+        count += int(_frame(batch)["actor"].is_in(["vpmu_emulation", "vpmu_sched"]).sum())
+    return count
 
 
 def _writes(store: Store) -> dict[str, int] | None:
