@@ -243,6 +243,39 @@ def conflicts_command(
     raise typer.Exit(code)
 
 
+@app.command("claims")
+def claims_command(
+    source: Annotated[str | None, typer.Argument(metavar="[STORE|TRACE]")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="these claims: c5,c8")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option("--threshold", help="move one: c1.saving=0.002")
+    ] = None,
+    thresholds: Annotated[
+        str | None, typer.Option("--thresholds", help="file of thresholds over the shipped ones")
+    ] = None,
+    cost: Annotated[str | None, typer.Option(help="cost file: a name or a path")] = None,
+    emulated: Emulated = None,
+    json_output: Json = False,
+) -> None:
+    """Decide each claim of the argument for this recording: holds, fails or no evidence."""
+    _announce()
+    from analyzer.claims import choose_claims, decide, load_thresholds
+    from analyzer.cli.claims import print_claims
+    from analyzer.cli.render import print_json
+    from analyzer.pipeline import IngestOptions
+
+    limits, flag, chosen = (
+        load_thresholds(thresholds, threshold or ()),
+        _flag(emulated),
+        _words(only),
+    )
+    choose_claims(chosen)  # a name that is unknown is refused before the work
+    store, code = _open(source, IngestOptions(flag))
+    answer = decide(store, chosen, limits, cost, flag)
+    print_json(answer) if json_output else print_claims(str(store.path), answer)
+    raise typer.Exit(code)
+
+
 def main() -> None:
     """Run the command line; every refusal is one line on stderr and an exit code."""
     try:

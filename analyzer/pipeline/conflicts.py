@@ -67,6 +67,7 @@ def load_episodes(store: Store) -> Episodes:
         frame["context"].cast(pl.String).to_numpy(),
         frame["evidence"].cast(pl.String).to_numpy(),
         frame["operations"].to_numpy(),
+        # Probes tell no counter: an episode of theirs collides with none that is known.
         frame["counters"].fill_null(0).to_numpy(),
         frame["guest_state_on"].to_numpy(),
         len(frame) > 0 or not named.isdisjoint({"read_msr", "write_msr", "rdpmc"}),
