@@ -341,7 +341,7 @@ class Reference:
     def meet(self, where: int, cpu: Cpu, point: Point) -> None:
         ts, _, number, kind, detail = point
         episode, context = None, int(Context.GUEST_PMI)
-        if kind == Kind.EPISODE:
+        if kind in {Kind.EPISODE, Kind.INFERRED}:
             episode, context = detail >> 8, detail & 255
         stay = self.met_by(cpu, number, context)
         cpu.core_pending = False
@@ -364,7 +364,7 @@ class Reference:
         cpu = self.cpus.setdefault(where, Cpu(last=ts))
         self.pass_time(where, cpu, ts)
         one = int(self.part.has(ts, where))
-        if kind in {Kind.EPISODE, Kind.GUEST_PMI}:
+        if kind in {Kind.EPISODE, Kind.GUEST_PMI, Kind.INFERRED}:
             self.meet(where, cpu, point)
             return
         if kind in {Kind.GUEST_PMU, Kind.PERF_CORE, Kind.HOST_EVENTS}:

@@ -35,6 +35,14 @@ Hook = Annotated[
     list[str] | None,
     typer.Option("--hook", help="perf, notifier: which hook swaps at a context switch?"),
 ]
+HostEvent = Annotated[
+    list[str] | None,
+    typer.Option("--host-event", help="what ran beside it: cycles,freq=997,cpu=all (repeatable)"),
+]
+HostEvents = Annotated[
+    list[Path] | None,
+    typer.Option("--host-events", help="TOML file of what ran: [[event]] type, sample_freq, …"),
+]
 DAMAGED = 3
 # Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
 RANGE_LIMIT = 65536
@@ -84,6 +92,9 @@ def _open(name: str | None, options: Any) -> tuple[Store, int]:
     from analyzer.store import find_store
 
     if name is None or os.path.isdir(name):
+        if options.host_events:
+            problem = "--host-event says what ran beside a recording; allowed: with a TRACE"
+            raise UsageError(f"{problem}, not with a store: ingest it again")
         return find_store(name), 0
     store = _ingest(name, None, options)
     print(f"store: {store.path}", file=sys.stderr)
@@ -106,18 +117,21 @@ def ingest_command(
         str | None, typer.Option(help="GenuineIntel or AuthenticAMD, where nothing recorded tells")
     ] = None,
     machine: Annotated[int | None, typer.Option(help="machine_id whose events are wanted")] = None,
+    host_event: HostEvent = None,
+    host_events: HostEvents = None,
 ) -> None:
     """Turn recordings into stores of Parquet tables."""
     _announce()
-    from analyzer.pipeline import IngestOptions
+    from analyzer.pipeline import IngestOptions, host_events_of
 
+    stated = host_events_of(host_event, host_events)
     if output is not None and len(recordings) > 1:
         raise UsageError("-o names one store, but more than one recording is given")
     if vendor not in (None, "GenuineIntel", "AuthenticAMD"):
         raise UsageError(f"--vendor is {vendor!r}; allowed: GenuineIntel, AuthenticAMD")
     code = 0
     for recording in recordings:
-        options = IngestOptions(_flag(emulated), vendor, machine)
+        options = IngestOptions(_flag(emulated), vendor, machine, stated)
         store = _ingest(recording, output, options)
         code = max(code, _report_damage(store))
         print(f"{store.path}: {store.manifest['recording']['events']} events")
@@ -164,17 +178,20 @@ def whatif_command(
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
     ] = False,
     emulated: Emulated = None,
+    host_event: HostEvent = None,
+    host_events: HostEvents = None,
     json_output: Json = False,
 ) -> None:
     """Replay placements of the swap over a recording: swaps, overhead, blind time."""
     _announce()
     from analyzer.cli import render
-    from analyzer.pipeline import Asked, IngestOptions, choose_designs, whatif
+    from analyzer.pipeline import Asked, IngestOptions, choose_designs, host_events_of, whatif
 
     designs = choose_designs(_words(boundary) or ["all"], _words(perf), _words(hook))
     flag = _flag(emulated)
     asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
-    store, code = _open(source, IngestOptions(flag))
+    stated = host_events_of(host_event, host_events)
+    store, code = _open(source, IngestOptions(flag, host_events=stated))
     answer = whatif(store, designs, cost, flag, asked, sensitivity)
     if json_output:
         render.print_json(answer)

@@ -36,6 +36,12 @@ def print_meetings(console: Console, placements: list[dict[str, Any]]) -> None:
         done = _sums(met["observed"])
         if met["no_evidence"]:
             done = f"no evidence: {met['no_evidence']}"
+        if met["inferred_by_rule"] is not None:
+            table.add_row(
+                f"{_design(p, p['name'])}, inferred", _sums(met["inferred"]),
+                _sums(met["inferred_consequences"]),
+            )  # fmt: skip
+            continue
         table.add_row(_design(p, p["name"]), done, _sums(met["consequences"]))
     console.print(table)
     if placements:
@@ -57,24 +63,36 @@ def print_conflicts(store: str, answer: dict[str, Any]) -> None:
         summary = item["summary"]
         if summary["no_evidence"]:
             console.print(Text(f"no evidence: {summary['no_evidence']}"))
+            if summary["inferred_by_rule"] is None:
+                continue
+            console.print(Text(f"  inferred episodes: {_sums(summary['inferred'])}"))
+            console.print(Text(f"  by rule: {_sums(summary['inferred_by_rule'])}"))
+            console.print(Text(f"  consequences: {_sums(summary['inferred_consequences'])}"))
+            _print_rows(console, item)
             continue
         console.print(Text(f"  episodes: {_sums(summary['observed'])}"))
         console.print(Text(f"  by context: {_sums(summary['by_context'])}"))
         console.print(Text(f"  consequences: {_sums(summary['consequences'])}"))
-        for row in item["rows"]:
-            _print_row(console, row)
-        left = item["rows_of_all"] - len(item["rows"])
-        if left:
-            console.print(Text(f"  and {left} more: -n 0 lists all"))
+        _print_rows(console, item)
+
+
+def _print_rows(console: Console, item: dict[str, Any]) -> None:
+    for row in item["rows"]:
+        _print_row(console, row)
+    left = item["rows_of_all"] - len(item["rows"])
+    if left:
+        console.print(Text(f"  and {left} more: -n 0 lists all"))
 
 
 def _print_row(console: Console, row: dict[str, Any]) -> None:
     console.print()
     until = "no put seen" if row["until"] is None else f"put at {row['until']}"
+    inferred = "inferred " if row["evidence"] == "inferred" else ""
     entry = "a VM entry comes first" if row["entry_follows"] else "no VM entry before it"
     console.print(
         Text(
-            f"  {row['ts']} cpu {row['cpu']} vcpu {row['vcpu']}: {row['context']} {row['cause']}: "
+            f"  {row['ts']} cpu {row['cpu']} vcpu {row['vcpu']}: "
+            f"{inferred}{row['context']} {row['cause']}: "
             f"{row['consequence']} ({row['rule']}, {row['shown']}); {until}, {entry}"
         )
     )

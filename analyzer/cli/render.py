@@ -11,6 +11,7 @@ from rich.text import Text
 
 from analyzer.cli.conflicts import print_meetings
 from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, print_head, ranged
+from analyzer.cli.inference import print_inference
 from analyzer.cli.recorded import print_recorded
 
 __all__ = ["print_info", "print_json", "print_whatif"]
@@ -195,6 +196,7 @@ def print_info(store: str, answer: dict[str, Any]) -> None:
     print_recorded(console, answer)
     _trouble(console, answer)
     _judged(console, answer["attribution_truth"])
+    print_inference(console, answer)
     for item in answer["answers"]:
         word = (
             "yes"

@@ -6,6 +6,7 @@ from analyzer.pipeline.ingest import IngestOptions, ingest
 from analyzer.pipeline.listing import conflicts_of
 from analyzer.pipeline.part import Asked
 from analyzer.pipeline.replays import choose_designs
+from analyzer.pipeline.stated import host_events_of
 from analyzer.pipeline.whatif import whatif
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "calibrate",
     "choose_designs",
     "conflicts_of",
+    "host_events_of",
     "info_of",
     "ingest",
     "whatif",

@@ -51,14 +51,15 @@ def host_activity_of(store: Store) -> dict[str, Any] | None:
     counts = {row["name"]: row["count"] for row in store.read("event_count").to_pylist()}
     if not any(counts.get(name) for name in ("read_msr", "write_msr", "rdpmc")):
         return None
-    columns = ["ts", "cpu", "context", "accesses", "counters"]
+    columns = ["ts", "cpu", "context", "evidence", "accesses", "counters"]
     frame = pl.from_arrow(store.read("host_episode", columns))
     assert isinstance(frame, pl.DataFrame)
     begin, length = recording["begin_ns"], max(1, recording["duration_ns"])
     frame = frame.with_columns(
-        pl.col("context").cast(pl.String),
+        pl.col("context", "evidence").cast(pl.String),
         bucket=((pl.col("ts") - begin) * BUCKETS // length).clip(0, BUCKETS - 1),
     )
+    frame = frame.filter(evidence="observed")
     contexts = frame.group_by("context").agg(pl.len().alias("n"), pl.col("accesses").sum())
     buckets = []
     for number in range(BUCKETS):

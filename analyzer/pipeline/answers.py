@@ -6,6 +6,7 @@ from typing import Any
 
 from analyzer.pipeline.activity import attribution_of, host_activity_of
 from analyzer.pipeline.exposure import feasible_of
+from analyzer.pipeline.inference import inference_of, unruled_of
 from analyzer.pipeline.judged import judge_attribution
 from analyzer.pipeline.recorded import recorded_of
 from analyzer.replay import Part
@@ -69,6 +70,9 @@ def info_of(store: Store) -> dict[str, Any]:
         "damage": manifest["damage"],
         "marks": manifest["marks"],
         "attribution_truth": judge_attribution(store),
+        "host_events": store.read("host_event").to_pylist(),
+        "inference": inference_of(store),
+        "inference_without_rule": unruled_of(store),
         "answers": _answers(manifest, {row["name"] for row in counts if row["count"]}),
     }
 

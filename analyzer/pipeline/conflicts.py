@@ -43,7 +43,8 @@ class Episodes:
     """Host episodes of a store by their number: context and evidence (words), operations int64
     (arch.x86.swaps.Token), counters int64 (sets, fixed ones from bit 32), met bool (a guest's state
     was on as recorded). recorded: whether the recording could show any. guest_counters: by vCPU,
-    the counters that it used in any stay."""
+    the counters that it used in any stay. rules: those that inferred episodes where nothing could
+    be observed, empty where it could; by_rule: of each episode its rule."""
 
     context: Array
     evidence: Array
@@ -52,26 +53,39 @@ class Episodes:
     met: Array
     recorded: bool
     guest_counters: dict[int, int]
+    rules: tuple[str, ...] = ()
+    by_rule: Array | None = None
 
 
 def load_episodes(store: Store) -> Episodes:
-    """Return the host episodes of a store."""
-    columns = ["episode", "context", "evidence", "operations", "counters", "guest_state_on"]
+    """Return the host episodes of a store: what is observed or, where nothing could be, inferred.
+
+    Inferred ones beside what could be observed are there to be judged only, and have no points.
+    """
+    columns = [
+        "episode", "context", "evidence", "rule", "operations", "counters", "guest_state_on",
+    ]  # fmt: skip
     table = store.read("host_episode", columns)
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
-    frame = frame.sort("episode")
+    # Attribution leaves this mark wherever it ran: on register accesses, or on probes.
+    observable = "calls_recorded" in store.manifest["marks"]
+    rules = [name for name, said in store.manifest["inference"].items() if said["applied"]]
+    frame = frame.with_columns(pl.col("evidence", "rule").cast(pl.String))
+    frame = frame.filter(evidence="observed" if observable else "inferred").sort("episode")
     counts = store.read("event_count").to_pylist()
     named = {row["name"] for row in counts if row["count"]}
     return Episodes(
         frame["context"].cast(pl.String).to_numpy(),
-        frame["evidence"].cast(pl.String).to_numpy(),
+        frame["evidence"].to_numpy(),
         frame["operations"].to_numpy(),
         # Probes tell no counter: an episode of theirs collides with none that is known.
         frame["counters"].fill_null(0).to_numpy(),
-        frame["guest_state_on"].to_numpy(),
-        len(frame) > 0 or not named.isdisjoint({"read_msr", "write_msr", "rdpmc"}),
+        frame["guest_state_on"].fill_null(False).to_numpy(),
+        (observable and len(frame) > 0) or not named.isdisjoint({"read_msr", "write_msr", "rdpmc"}),
         _guest_counters(store),
+        () if observable else tuple(rules),
+        frame["rule"].to_numpy(),
     )
 
 
@@ -221,13 +235,16 @@ def summary_of(
     in the longest. Where no host event was active there is no evidence of what one would have met:
     null, not 0.
     """
+    inferred = _inferred(rows, episodes)
     if not episodes.recorded or not len(episodes.context):
         why = "no host event was active" if episodes.recorded else "no register access is recorded"
+        if episodes.rules:
+            why += f"; inferred by {', '.join(episodes.rules)}"
         nothing = dict.fromkeys(
             ("observed", "observed_low", "inferred", "consequences", "by_context", "derived")
         )
         return {
-            **nothing, "timer_interrupts": timers, "ticks_per_timer_interrupt": None,
+            **nothing, **inferred, "timer_interrupts": timers, "ticks_per_timer_interrupt": None,
             "no_evidence": why,
         }  # fmt: skip
     observed = rows.filter(evidence="observed")
@@ -237,7 +254,7 @@ def summary_of(
     return {
         "observed": _counts(observed, "cause", CAUSES),
         "observed_low": _counts(fewest.filter(evidence="observed"), "cause", CAUSES),
-        "inferred": _counts(rows.filter(evidence="inferred"), "cause", CAUSES),
+        **inferred,
         # Of what is observed only, as all below: the two are never added up.
         "consequences": _counts(
             observed, "consequence", sorted(observed["consequence"].unique().to_list())
@@ -252,3 +269,24 @@ def summary_of(
         },
         "no_evidence": None,
     }  # fmt: skip
+
+
+def _inferred(rows: pl.DataFrame, episodes: Episodes) -> dict[str, Any]:
+    # Null where episodes could be observed (nothing inferred stands beside them), and where no rule
+    # could be applied: 0 is what a rule says that found none.
+    mine = rows.filter(evidence="inferred")
+    if not episodes.rules and mine.is_empty():
+        empty = None
+        if episodes.recorded and len(episodes.context):
+            empty = _counts(mine, "cause", CAUSES)
+        return {"inferred": empty, "inferred_by_rule": None, "inferred_consequences": None}
+    consequences = sorted(mine["consequence"].unique().to_list())
+    by_rule = None
+    if episodes.by_rule is not None:
+        met = mine.unique(["ts", "cpu", "episode"])["episode"].to_numpy()
+        by_rule = {r: int((episodes.by_rule[met] == r).sum()) for r in episodes.rules}
+    return {
+        "inferred": _counts(mine, "cause", CAUSES),
+        "inferred_by_rule": by_rule,
+        "inferred_consequences": _counts(mine, "consequence", consequences),
+    }

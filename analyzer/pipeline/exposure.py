@@ -50,7 +50,7 @@ def unseen_of(store: Store) -> dict[str, Any] | None:
     swaps = _read(store, "recorded_swap", ["perf"])["perf"].cast(pl.String)
     if not guest or not host or "untold" in set(swaps):
         return None
-    episodes = _read(store, "host_episode", ["context", "guest_state_on"])
+    episodes = _read(store, "host_episode", ["context", "guest_state_on"])  # null where inferred
     counts = (
         episodes.filter(~pl.col("guest_state_on"))["context"].cast(pl.String).value_counts().rows()
     )
@@ -90,7 +90,7 @@ def feasible_of(store: Store) -> tuple[str, str]:
     events = _read(store, "host_event", ["exclude_guest"])
     counting = int((~events["exclude_guest"]).sum() or 0)
     if counting:
-        return "vm_refused", f"{counting} recorded host events do not exclude guests"
+        return "vm_refused", f"{counting} recorded or stated host events do not exclude guests"
     if store.manifest["marks"]["swaps_recorded"]:
         return "yes", "a mediated VM ran: what host events there were exclude guests"
     return "unknown", "attributes of host events are not recorded"

@@ -29,6 +29,8 @@ class IngestOptions:
     emulated: bool | None = None
     vendor: str | None = None
     machine: int | None = None
+    # Rows of host_event: what ran beside the recorder, as pipeline.stated reads it.
+    host_events: tuple[dict[str, Any], ...] = ()
 
 
 def store_path(recording: str) -> Path:
@@ -64,6 +66,7 @@ def ingest(
                 evidence.take(batch.tables)
                 timeline.feed(batch.stream)
             facts = opened.facts
+            facts.host_events = [*facts.host_events, *options.host_events]
             facts.damage = [line.replace(plain, recording) for line in [*damage, *facts.damage]]
             family = family_of_machine(facts.machine)
             vendor = evidence.vendor(family, options.vendor, trouble)
@@ -168,6 +171,7 @@ def _manifest(
         },
         "marks": timeline.result.marks,
         "agreement": timeline.result.agreement,
+        "inference": timeline.result.inference,
         "reasons": facts.reasons,
         "failed_events": facts.failed_events,
         "trouble": trouble.counts,

@@ -1,6 +1,6 @@
 """What would another placement have done? Placements compiled, replayed, and priced."""
 
-from analyzer.replay.cost import CostFile, load_cost
+from analyzer.replay.cost import CostFile, load_cost, swap_cost
 from analyzer.replay.placement import (
     HOOKS,
     Placement,
@@ -22,4 +22,5 @@ __all__ = [
     "load_cost",
     "load_placement",
     "shipped_placements",
+    "swap_cost",
 ]

@@ -145,3 +145,10 @@ def latencies(cost: CostFile, names: Sequence[str]) -> Array:
 def is_assumed(cost: CostFile, names: Sequence[str]) -> Array:
     """Return bool[k]: which of the named operations' latencies nobody measured or derived."""
     return np.array([cost.operations[name]["kind"] == "assumed" for name in names], bool)
+
+
+def swap_cost(cost: CostFile, direction: str, state: str, level: str) -> float:
+    """Return ns of KVM's half of one load or put by the formula; state as swap_operations has it,
+    level one of LEVELS."""
+    operations = swap_operations(cost, direction, state)
+    return sum(n * float(cost.operations[name][level]) for name, n in operations.items())

@@ -28,7 +28,7 @@ STATE, ENTRY, EXIT, LOST = int(Kind.STATE), int(Kind.ENTRY), int(Kind.EXIT), int
 SWITCH_IN, SWITCH_OUT = int(Kind.SWITCH_IN), int(Kind.SWITCH_OUT)
 IRQ_IN, EPISODE, GUEST_PMI = int(Kind.IRQ_IN), int(Kind.EPISODE), int(Kind.GUEST_PMI)
 HOST_EVENTS, GUEST_PMU = int(Kind.HOST_EVENTS), int(Kind.GUEST_PMU)
-PERF_CORE = int(Kind.PERF_CORE)
+PERF_CORE, INFERRED = int(Kind.PERF_CORE), int(Kind.INFERRED)
 OVERFLOW = int(Context.GUEST_PMI)
 GUEST, LOOP, OUTER, SHIFT = int(Level.GUEST), int(Level.LOOP), int(Level.OUTER), REASON_SHIFT
 OUT, IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
@@ -194,15 +194,17 @@ def _leaves(cpus, c, levels, action, rules):  # type: ignore[no-untyped-def]
 
 @helper
 def _meet(  # type: ignore[no-untyped-def]
-    cpus, c, vcpus, ts, v, detail, hook, one, rules, count, held, totals, slices, meetings, filled
-):
+    cpus, c, vcpus, ts, v, what, detail, hook, one, rules, count, held, totals, slices, meetings,
+    filled,
+):  # fmt: skip
     # Whose state does host perf meet? At a switch perf acts on the thread that leaves, then KVM's
     # notifier does; it acts on the thread that comes before KVM's notifier. A hook of perf's own
     # goes before perf's work on both sides.
     # v: the vCPU whose thread perf acts on, -1 for another thread.
     context = detail & 0xFF
     owner = cpus[c, K_OWNER]
-    cpus[c, K_CORE] = 0
+    if what != INFERRED:
+        cpus[c, K_CORE] = 0
     if context == OUT and v >= 0:
         owner = cpus[c, K_BEFORE] if hook == BY_NOTIFIER else cpus[c, K_BETWEEN]
     elif (context == OUT and cpus[c, K_CURRENT] >= 0) or (
@@ -212,6 +214,9 @@ def _meet(  # type: ignore[no-untyped-def]
     if owner < 0:
         return
     if rules[R_EVICT] >> context & 1:
+        # It would find nothing on; but what is only inferred moves no observed number.
+        if what == INFERRED:
+            return
         # At a switch the put that follows has been counted: this one comes in its place.
         if owner == cpus[c, K_OWNER]:
             totals[T_EVICTED + context] += one
@@ -280,11 +285,11 @@ def replay(  # type: ignore[no-untyped-def]
             _account(cpus, c, count, held, ts[n] - cpus[c, K_LAST])
         cpus[c, K_LAST] = ts[n]
         if what >= EPISODE:
-            if what == EPISODE or what == GUEST_PMI:
-                met = detail[n] if what == EPISODE else (-1 << SHIFT) | OVERFLOW
+            if what == EPISODE or what == GUEST_PMI or what == INFERRED:
+                met = (-1 << SHIFT) | OVERFLOW if what == GUEST_PMI else detail[n]
                 _meet(
-                    cpus, c, vcpus, ts[n], v, met, hook, one, rules, count, held, totals, slices,
-                    meetings, filled,
+                    cpus, c, vcpus, ts[n], v, what, met, hook, one, rules, count, held, totals,
+                    slices, meetings, filled,
                 )  # fmt: skip
             else:
                 _learn(

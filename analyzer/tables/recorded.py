@@ -247,7 +247,7 @@ PERF_SAMPLE = Table(
 HOST_EVENT = Table(
     "host_event",
     "recorded",
-    "perf events that the recorder opened on the host, as its configuration says",
+    "perf events that were on on the host, as the recorder's configuration or the user says",
     (
         Column("name", "string", "its name, or the counter's or tracepoint's", "PerfEventConfig"),
         Column("use", "enum", "sampled, or counted with each sample", "timebase, followers"),
@@ -260,7 +260,16 @@ HOST_EVENT = Table(
         _column("exclude_kernel", "bool", "not counted in the kernel", "modifiers"),
         _column("exclude_user", "bool", "not counted in user space", "modifiers"),
         _column("pinned", "bool", "never multiplexed", "perf_event_attr"),
-        _column("scope", "enum", "cpu: all threads of each CPU", "perfetto:src/profiling/perf"),
+        _column(
+            "scope",
+            "enum",
+            "cpu: all threads of each CPU; task: one thread's or process's",
+            "perfetto:src/profiling/perf",
+        ),
+        _column("cpus", "string", "CPUs that it was on, as in 0,2-3; null: all", "the user"),
+        _column("tid", "int32", "thread whose event it was", "the user"),
+        _column("pid", "int32", "process whose threads' event it was", "the user"),
+        Column("source", "string", "who says so: recording, or the option and its file", ""),
     ),
     sort=None,
 )

@@ -223,7 +223,8 @@ FUNCTION_ATTRIBUTION = Table(
 HOST_EPISODE = Table(
     "host_episode",
     "timeline",
-    "host perf's consecutive accesses to PMU registers on one CPU in one context",
+    "host perf's consecutive accesses to PMU registers on one CPU in one context; of an inferred "
+    "episode the handler that they would be in",
     (
         Column("episode", "int64", "its number", "derived"),
         BEGIN,
@@ -238,30 +239,47 @@ HOST_EPISODE = Table(
             "derived",
         ),
         Column("edge", "enum", "out or in: side of a context switch", "derived", None, True),
-        Column("evidence", "enum", "observed or inferred", "derived"),
+        Column("evidence", "enum", "observed or inferred; the two are never added up", "derived"),
+        Column(
+            "rule",
+            "enum",
+            "by which it is inferred (analyzer.timeline.inference); null: observed",
+            "derived",
+            None,
+            True,
+        ),
         Column(
             "accesses",
             "int32",
-            "how many; on arm64 calls of the driver's functions",
+            "how many; on arm64 calls of the driver's functions; null: inferred",
             "pmu_access, function_span",
             "accesses",
+            True,
         ),
         Column(
             "operations",
             "int64",
-            "set of arch.x86.swaps.Token of them; what arm64's functions do: arch.arm64.probes",
+            "set of arch.x86.swaps.Token of them; what arm64's functions do: arch.arm64.probes; of "
+            "an inferred one the least that its rule says",
             "derived",
         ),
         Column(
             "counters",
             "int64",
-            "set of counters touched, fixed ones from bit 32; null: probes don't tell",
+            "set of counters touched, fixed ones from bit 32; null: probes and rules don't tell",
             "derived",
             None,
             True,
         ),
         Column("vcpu", "int32", "vCPU whose thread was current", "derived", None, True),
-        Column("guest_state_on", "bool", "a guest's state was on the CPU, as recorded", "derived"),
+        Column(
+            "guest_state_on",
+            "bool",
+            "a guest's state was on the CPU, as recorded; null: inferred",
+            "derived",
+            None,
+            True,
+        ),
     ),
     sort="end",
 )
@@ -302,7 +320,8 @@ POINT = Table(
         Column(
             "detail",
             "int64",
-            "of an episode its number times 256 plus its context (timeline.attribution.Context); "
+            "of an episode, observed or inferred, its number times 256 plus its context "
+            "(timeline.attribution.Context); "
             "else low byte: levels that it turns on or off (timeline.points.Level); above: for "
             "an exit the number of its reason plus one, 0 where none is known",
             "derived",

@@ -18,9 +18,10 @@ from analyzer.timeline import truth
 from analyzer.timeline.advance import advance
 from analyzer.timeline.attribution.handlers import Handlers
 from analyzer.timeline.attribution.probe_run import ProbeAttribution, probes_of
-from analyzer.timeline.attribution.rows import found_rows
 from analyzer.timeline.attribution.run import Attribution
+from analyzer.timeline.inference.run import Inference, beside
 from analyzer.timeline.marks import Code, KindCodes, codes_of_names
+from analyzer.timeline.points import Kind
 from analyzer.timeline.rows import timeline_rows
 from analyzer.timeline.spool import Spool
 
@@ -40,6 +41,7 @@ class TimelineResult:
     vcpus: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[dict[str, Any]] = field(default_factory=list)
     agreement: dict[str, dict[str, int]] = field(default_factory=dict)
+    inference: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Timeline:
@@ -76,17 +78,23 @@ class Timeline:
         rules[f.R_EXACT] = unsure == 0
         self.result.marks["loop_events_exact"] = unsure == 0
         attribution = self.attribution = self._attribution(facts, codes, family, vendor, slot)
+        handlers = Handlers(facts.event_names, facts.symbols)
+        # Perfetto's reader names every event that there is, recorded or not.
+        handlers.timers_recorded = "hrtimer_expire_entry" in facts.event_counts
+        # No two episodes have one number: at most each event could begin an observed one.
+        events = sum(count for count, _ in facts.event_counts.values())
+        first = 0 if attribution is None else events
+        inference = Inference(self.spool, facts, handlers, slot.copy(), first)
         if attribution is not None:
-            handlers = Handlers(facts.event_names, facts.symbols)
-            for swaps, episodes in attribution.run(handlers):
-                yield from found_rows(swaps, episodes, attribution.grammars)
+            yield from beside(inference, attribution, handlers)
             rules[f.R_RECORDED] = f.FILTERS if attribution.filters else attribution.mediated
             self.result.marks["swaps_recorded"] = attribution.mediated
             self.result.marks["calls_recorded"] = isinstance(attribution, ProbeAttribution)
             self.result.marks["filters_recorded"] = attribution.filters
             self.result.marks["handlers_named"] = handlers.named
             self.result.marks["unshown_grammars"] = attribution.unshown
-        yield from self._advance(codes, rules, vcpus, slot, wait, facts, attribution)
+        yield from self._advance(codes, rules, vcpus, slot, wait, facts, attribution, inference)
+        self.result.inference = inference.results()
 
     def _attribution(
         self, facts: RecordingFacts, codes: KindCodes, family: Family | None,
@@ -185,7 +193,7 @@ class Timeline:
 
     def _advance(
         self, codes: KindCodes, rules: Array, vcpus: Array, slot: Array,
-        wait: Array, facts: RecordingFacts, attribution: Attribution | None,
+        wait: Array, facts: RecordingFacts, attribution: Attribution | None, inference: Inference,
     ) -> Iterator[tuple[str, pa.RecordBatch]]:  # fmt: skip
         count, cpus = vcpus.shape[1], self.spool.top_cpu + 1
         state = np.zeros((count, f.VCPU_COLUMNS), np.int64)
@@ -222,13 +230,24 @@ class Timeline:
             if attribution is not None:
                 marks, episodes = attribution.marks(number)
                 yield from attribution.rows(c, marks, episodes)
+            elif inference.is_applied:
+                inferred, marks, numbers = inference.feed(c)
+                episodes = numbers.astype(np.int32)
+                if len(inferred):
+                    yield "host_episode", inference.batch(inferred)
             advance(
                 at, c.ts, c.cpu, c.tid, c.code, c.property, c.first, c.second, tags, marks,
                 episodes, rules, slot, wait, vcpus, state, cpu_state, since, seen, reasons, out,
                 filled,
             )  # fmt: skip
             at += c.ts.size
+            if attribution is None:
+                _name_inferred(out, filled)
             yield from timeline_rows(out, filled, rules, facts)
+        if attribution is None:
+            rest = inference.finish()
+            if len(rest):
+                yield "host_episode", inference.batch(rest)
         filled = np.zeros(6, np.int64)
         if out.shape[1] < count + 8:
             out = np.empty((6, count + 8, 7), np.int64)
@@ -284,3 +303,9 @@ class Timeline:
         self.spool.close()
         if self.attribution is not None:
             self.attribution.close()
+
+
+def _name_inferred(out: Array, filled: Array) -> None:
+    # Without attribution every episode that got a point is inferred.
+    kinds = out[f.O_POINT, : filled[f.O_POINT], 3]
+    kinds[kinds == Kind.EPISODE] = Kind.INFERRED

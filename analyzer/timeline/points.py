@@ -41,6 +41,7 @@ class Kind(IntEnum):
     HOST_EVENTS = 15  # which host events are on changes: detail 1: some, 2: some count the kernel
     GUEST_PMU = 16  # detail 1: the guest uses its PMU, 0: it does not
     PERF_CORE = 17  # perf core is about to act here, be it that it touches a register or not
+    INFERRED = 18  # as EPISODE, but by a rule only: it may meet a guest's state and moves nothing
 
 
 class Level(IntFlag):

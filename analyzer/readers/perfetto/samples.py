@@ -174,6 +174,7 @@ def host_events(config: Any) -> list[dict[str, Any]]:
 def _host_event(event: Any, use: str) -> dict[str, Any]:
     # A PerfEvents.Timebase or a FollowerEvent; without an event it is the CPU clock.
     row: dict[str, Any] = {"use": use, "scope": "cpu", "type": SOFTWARE, "config": 0}
+    row["source"] = "recording"
     name = "SW_CPU_CLOCK"
     if event.HasField("tracepoint"):
         name = event.tracepoint.name

@@ -163,6 +163,7 @@ class ProbeAttribution(Attribution):
 
     def _found(self, swaps: Waiting, episodes: Waiting, before: int) -> tuple[Array, Array]:
         # No filter puts a guest's state on the CPU: guest_state_on stays false.
+        self.settled = before
         return swaps.take(before), episodes.take(before)
 
     def rows(

@@ -60,6 +60,7 @@ class Attribution:
         self.count = np.zeros(4, np.int64)
         self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
         self.mediated = False
+        self.settled = 0  # rows that are yet to come end here or later
         self.filters = False  # EL0's filters are set at vcpu load and put, no register is swapped
         self.unshown = 0  # swaps found by grammars that no recording of ours shows
 
@@ -122,6 +123,7 @@ class Attribution:
             yield self._found(swaps, episodes, open_since)
 
     def _found(self, swaps: Waiting, episodes: Waiting, before: int) -> tuple[Array, Array]:
+        self.settled = before
         swap, episode = swaps.take(before), episodes.take(before)
         # An NMI's burst ends before the swap that it lies in: whether the guest's state was on is
         # only known when that swap is.
