@@ -103,6 +103,10 @@ def frame(store: Store, table: str) -> pl.DataFrame:
     return found.with_columns(pl.col(pl.Categorical).cast(pl.String))
 
 
+def episodes_of(store: Store) -> pl.DataFrame:
+    return frame(store, "host_episode").filter(evidence="observed")
+
+
 # How many of `points` (ts, cpu) lie inside `spans` (ts, end, cpu), one by one.
 def inside(points: pl.DataFrame, spans: pl.DataFrame) -> int:
     by_cpu = {cpu: spans.filter(cpu=cpu).select("ts", "end").rows() for cpu in range(8)}
@@ -126,7 +130,7 @@ def test_handlers_that_c5_counts_lie_in_stays(decided: Any) -> None:
     numbers = claims["C5"]["numbers"]
     if not numbers.get("host_episodes"):
         return
-    hard = frame(store, "host_episode").filter(pl.col("context").is_in(HANDLERS))
+    hard = episodes_of(store).filter(pl.col("context").is_in(HANDLERS))
     stays = frame(store, "residency").filter(boundary="vcpu")
     for bound, counted in zip(("fewest", "most"), numbers["handlers_untold"], strict=True):
         mine = stays.filter(pl.col("bound").is_in([bound, "exact"]))
@@ -135,7 +139,7 @@ def test_handlers_that_c5_counts_lie_in_stays(decided: Any) -> None:
 
 def test_accesses_that_c6_counts_are_the_tables(decided: Any) -> None:
     store, claims, _ = decided
-    episodes = frame(store, "host_episode")
+    episodes = episodes_of(store)
     numbers = claims["C6"]["numbers"]
     assert numbers["accesses_in_nmi"] == episodes.filter(context="nmi")["accesses"].sum()
     ticks = episodes.filter(context="tick")

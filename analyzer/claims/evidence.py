@@ -109,9 +109,13 @@ def gather(store: Store, cost: str | None = None, emulated: bool | None = None) 
     def read(table: str, columns: list[str]) -> pl.DataFrame:
         key = (table, tuple(columns))
         if key not in frames:
-            frame = pl.from_arrow(store.read(table, columns))
+            episodes = table == "host_episode"
+            wanted = [*dict.fromkeys([*columns, "evidence"])] if episodes else columns
+            frame = pl.from_arrow(store.read(table, wanted))
             assert isinstance(frame, pl.DataFrame)
-            frames[key] = frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+            frame = frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+            # What a rule infers decides nothing here: the two are never added up.
+            frames[key] = frame.filter(evidence="observed").select(columns) if episodes else frame
         return frames[key]
 
     answer: dict[str, Any] | None = None

@@ -14,7 +14,16 @@ import numpy as np
 
 from analyzer.errors import UsageError
 
-__all__ = ["KINDS", "LEVELS", "CostFile", "is_assumed", "latencies", "load_cost", "swap_operations"]
+__all__ = [
+    "KINDS",
+    "LEVELS",
+    "CostFile",
+    "is_assumed",
+    "latencies",
+    "load_cost",
+    "swap_cost",
+    "swap_operations",
+]
 
 SCHEMA = "vpmu-analyzer/cost/1"
 LEVELS = ("low", "typical", "high")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 
+from analyzer.jit import helper
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -21,27 +22,33 @@ NOBODY = -1
 BEGINS = int(Mark.EPISODE_BEGINS)
 
 
-@numba.njit
-def _end(state, c, ts, rows, filled):  # type: ignore[no-untyped-def]
-    row = rows[filled[0]]
-    row[E_TS], row[E_END], row[E_CPU], row[E_TID] = state[I_TS], ts, c, state[I_TID]
-    row[E_RULE], row[E_NUMBER] = state[I_RULE], state[I_NUMBER]
-    state[I_RULE] = NOBODY
+@helper
+def _end(cpus, c, ts, rows, filled):  # type: ignore[no-untyped-def]
+    n = filled[0]
+    rows[n, E_TS], rows[n, E_END], rows[n, E_CPU], rows[n, E_TID] = (
+        cpus[c, I_TS],
+        ts,
+        c,
+        cpus[c, I_TID],
+    )
+    rows[n, E_RULE], rows[n, E_NUMBER] = cpus[c, I_RULE], cpus[c, I_NUMBER]
+    cpus[c, I_RULE] = NOBODY
     filled[0] += 1
 
 
-@numba.njit
-def _rule_of(state, code, kind_class, call, flags, own_vcpu, timers_recorded):  # type: ignore[no-untyped-def]
-    # The rule that an event sets going, NOBODY where none does; state: behind the event. What a
-    # vCPU's thread calls on its own CPU, in no interrupt, is KVM's: a perf-backed guest's events
-    # are its task's (facts/x86.md section 2; k73l-hostperf: all 1393 calls of remote_function).
-    if code == k.TIMER_IN and state[x.X_TIMER] == x.TIMER_TICK:
+@helper
+def _rule_of(cpus, c, code, kind_class, call, flags, own_vcpu, timers_recorded):  # type: ignore[no-untyped-def]
+    # The rule that an event sets going, NOBODY where none does; the CPU's state is behind it.
+    # What a vCPU's thread calls on its own CPU, in no interrupt, is KVM's: a perf-backed guest's
+    # events are its task's (facts/x86.md section 2; k73l-hostperf: all 1393 calls of
+    # remote_function).
+    if code == k.TIMER_IN and cpus[c, x.X_TIMER] == x.TIMER_TICK:
         return TICK
     if code == k.TIMER_IN and kind_class == x.TIMER_MUX:
         return MUX
     if code == k.IRQ_IN and kind_class == x.SOURCE_TIMER and not timers_recorded:
         return TICK
-    if code == k.FUNCTION_IN and not (own_vcpu and x.level_of(state, flags) == b.TASK):
+    if code == k.FUNCTION_IN and not (own_vcpu and x.level_of(cpus, c, flags) == b.TASK):
         return call
     return NOBODY
 
@@ -68,20 +75,24 @@ def infer(  # type: ignore[no-untyped-def]
     """
     for n in range(ts.size):
         c, what = cpu[n], code[n]
-        state = cpus[c]
         over = what == k.TIMER_IN or what == k.TIMER_OUT or what == k.IRQ_OUT
-        if state[I_RULE] != NOBODY and (over or x.ends_task_burst(what)):
-            _end(state, c, ts[n], rows, filled)
-        x.follow(state, what, kind_class[n], tid[n], first[n], second[n])
+        if cpus[c, I_RULE] != NOBODY and (over or x.ends_task_burst(what)):
+            _end(cpus, c, ts[n], rows, filled)
+        x.follow(cpus, c, what, kind_class[n], tid[n], first[n], second[n])
         t = tid[n] + 1
         own_vcpu = 0 <= t < slot.size and slot[t] >= 0
-        rule = _rule_of(state, what, kind_class[n], call[n], flags[n], own_vcpu, timers_recorded)
+        rule = _rule_of(cpus, c, what, kind_class[n], call[n], flags[n], own_vcpu, timers_recorded)
         if rule == NOBODY or not applied[rule]:
             continue
         whose = tid_events[t] if 0 <= t < tid_events.size else 0
         if rule == TICK and cpu_events[c] & whose == 0:
             continue
-        state[I_RULE], state[I_TS], state[I_TID], state[I_NUMBER] = rule, ts[n], tid[n], count[-1]
+        cpus[c, I_RULE], cpus[c, I_TS], cpus[c, I_TID], cpus[c, I_NUMBER] = (
+            rule,
+            ts[n],
+            tid[n],
+            count[-1],
+        )
         marks[n], numbers[n] = BEGINS | context[rule] << 4, count[-1]
         count[rule] += 1
         count[-1] += 1
@@ -92,4 +103,4 @@ def finish(ts, cpus, rows, filled):  # type: ignore[no-untyped-def]
     """End what still runs at the end of the recording, at ts; arguments as in `infer`."""
     for c in range(cpus.shape[0]):
         if cpus[c, I_RULE] != NOBODY:
-            _end(cpus[c], c, ts, rows, filled)
+            _end(cpus, c, ts, rows, filled)
