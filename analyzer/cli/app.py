@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analyzer.cli.placements import placements
 from analyzer.errors import UsageError, VpmuError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What would each placement of the guest-PMU swap have cost and blinded on this host?",
 )
+app.add_typer(placements, name="placement")
 Emulated = Annotated[
     str | None,
     typer.Option("--emulated", help="yes or no: was the recorded machine emulated (or a guest)?"),
@@ -34,6 +36,22 @@ Perf = Annotated[
 Hook = Annotated[
     list[str] | None,
     typer.Option("--hook", help="perf, notifier: which hook swaps at a context switch?"),
+]
+Guard = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard", help="one set: irq_off,nmi_guard,dedicated_vector, fewer of them, or none"
+    ),
+]
+Clearing = Annotated[
+    list[str] | None,
+    typer.Option("--clearing", help="blind, dirty, none: what a put writes to guest counters"),
+]
+Own = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--placement", help="a design of your own, beside --boundary's; docs/placements.md"
+    ),
 ]
 DAMAGED = 3
 # Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
@@ -160,6 +178,9 @@ def whatif_command(
     ] = None,
     perf: Perf = None,
     hook: Hook = None,
+    guard: Guard = None,
+    clearing: Clearing = None,
+    own: Own = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
     ] = False,
@@ -171,7 +192,9 @@ def whatif_command(
     from analyzer.cli import render
     from analyzer.pipeline import Asked, IngestOptions, choose_designs, whatif
 
-    designs = choose_designs(_words(boundary) or ["all"], _words(perf), _words(hook))
+    designs = choose_designs(
+        _words(boundary) or ["all"], _words(perf), _words(hook), guard, _words(clearing), own,
+    )  # fmt: skip
     flag = _flag(emulated)
     asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     store, code = _open(source, IngestOptions(flag))
@@ -221,6 +244,9 @@ def conflicts_command(
     ] = None,
     perf: Perf = None,
     hook: Hook = None,
+    guard: Guard = None,
+    clearing: Clearing = None,
+    own: Own = None,
     context: Annotated[
         str | None, typer.Option(help="only this context: tick, mux_timer, ipi, nmi, …")
     ] = None,
@@ -234,7 +260,9 @@ def conflicts_command(
     from analyzer.cli.render import print_json
     from analyzer.pipeline import IngestOptions, choose_designs, conflicts_of
 
-    designs = choose_designs(_words(boundary) or ["vcpu"], _words(perf), _words(hook))
+    designs = choose_designs(
+        _words(boundary) or ["vcpu"], _words(perf), _words(hook), guard, _words(clearing), own,
+    )  # fmt: skip
     if limit < 0:
         raise UsageError(f"--limit is {limit}; allowed: 0 or more")
     store, code = _open(source, IngestOptions(_flag(emulated)))

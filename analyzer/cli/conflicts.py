@@ -11,11 +11,19 @@ from analyzer.cli.drawing import escaped, new_console, new_table
 
 __all__ = ["print_conflicts", "print_meetings"]
 
+ALL_GUARDS = ["irq_off", "nmi_guard", "dedicated_vector"]
+
 
 def _design(item: dict[str, Any], name: str) -> str:
     options = item["options"]
-    words = [name, "told" if options["perf_told"] else "untold"]
-    return ", ".join([*words, *([f"hook {options['hook']}"] if options["hook"] else [])])
+    told = options["perf_told"]
+    words = [name, "told" if told else "untold"]
+    words += [f"hook {options['hook']}"] if options["hook"] else []
+    # Guards and clearing are said where they are not what goes with that by default.
+    if options["guard"] != (ALL_GUARDS if told else ALL_GUARDS[:1]):
+        words.append(f"guard {'+'.join(options['guard']) or 'none'}")
+    words += [f"clearing {options['clearing']}"] if options["clearing"] != "dirty" else []
+    return ", ".join(words)
 
 
 def _sums(counts: dict[str, int] | None) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from analyzer.pipeline.conflicts import Episodes
+from analyzer.pipeline.replays import Design
+from analyzer.replay import GUARDS
 from analyzer.store import Store
 
-__all__ = ["feasible_of", "leak_of", "unseen_of"]
+__all__ = ["feasible_of", "guards_of", "leak_of", "unseen_of"]
 
 # _IO(KVMIO, 0x41); linux:include/uapi/linux/kvm.h. EBUSY is 16 on every architecture.
 KVM_CREATE_VCPU, EBUSY = 0xAE41, 16
@@ -34,6 +38,34 @@ def leak_of(user_low: int, user_high: int) -> dict[str, Any]:
         "to_guest": 0,
         "rdpmc_permission": None,
     }
+
+
+def guards_of(
+    store: Store, design: Design, episodes: Episodes, met: pl.DataFrame
+) -> dict[str, Any]:
+    """Return for each guard whether the design has it, and how much it bears on.
+
+    irq_off: host perf's episodes within the recorded swaps, where the recording has both, by
+    context; null, nobody knows. Another boundary's swaps are elsewhere, so it says what one swap
+    meets and not how many of the design's do. The others: rows of the design's conflicts by rule.
+    """
+    found: dict[str, Any] = {
+        guard: {"held": guard in design.guard, "conflicts": _rows_of(met, guard)}
+        for guard in GUARDS
+    }
+    within = None
+    if episodes.recorded and store.rows("recorded_swap"):
+        words, counts = np.unique(
+            episodes.context[episodes.in_swap].astype(str), return_counts=True
+        )
+        within = dict(zip(words.tolist(), counts.tolist(), strict=True))
+    found["irq_off"]["episodes_in_recorded_swaps"] = within
+    return found
+
+
+def _rows_of(met: pl.DataFrame, guard: str) -> int:
+    word = "no-" + guard.replace("_", "-")
+    return met.filter(pl.col("rule").str.contains(word, literal=True)).height
 
 
 def unseen_of(store: Store) -> dict[str, Any] | None:

@@ -37,11 +37,9 @@ def pair_of(low: int | None, high: int | None) -> tuple[int | None, int | None]:
 
 
 def _labelled(rows: pl.DataFrame, label: dict[str, Any]) -> pl.DataFrame:
+    words = {key: pl.String for key in label if key != "perf_told"}
     return rows.select(
-        pl.lit(label["placement"]).alias("placement"),
-        pl.lit(label["perf_told"]).alias("perf_told"),
-        pl.lit(label["hook"], pl.String).alias("hook"),
-        pl.all(),
+        *(pl.lit(value, words.get(key)).alias(key) for key, value in label.items()), pl.all()
     )
 
 
@@ -69,8 +67,13 @@ def result_rows(
     """Add one design's rows to `rows`, by the names of RESULTS; met: its rows of `conflict`."""
     placement, pair = design.placement, outcome.counts
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
-    rows["conflict"].append(_labelled(met, label))
-    rows["owner_slice"].append(_labelled(_slices(outcome.slices[1]), label))
+    more = {"guard": ",".join(design.guard), "clearing": design.clearing}
+    rows["conflict"].append(_labelled(met, {**label, **more}))
+    owners = _labelled(_slices(outcome.slices[1]), label)
+    # Guards and clearing move no swap: who owns the PMU is told once.
+    if not any({key: row[key] for key in label} == label for row in rows["placement"]):
+        rows["owner_slice"].append(owners)
+    label.update(more)
     hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
 
     def counted(per: list[np.ndarray[Any, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from analyzer.pipeline.conflicts import (
     summary_of,
     timer_interrupts_met,
 )
-from analyzer.pipeline.exposure import feasible_of, leak_of, unseen_of
+from analyzer.pipeline.exposure import feasible_of, guards_of, leak_of, unseen_of
 from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
@@ -62,6 +62,7 @@ def whatif(
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
         timers = timer_interrupts_met(store, outcome)
         answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
+        answer["guards"] = guards_of(store, design, shown.episodes, met)
         _expose(answer, design, outcome, shown)
         used.update(answer["assumptions"])
         answers.append(answer)

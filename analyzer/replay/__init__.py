@@ -2,23 +2,33 @@
 
 from analyzer.replay.cost import CostFile, load_cost
 from analyzer.replay.placement import (
+    CLEARINGS,
+    GUARDS,
     HOOKS,
     Placement,
+    default_guard,
     leaves_range,
     load_placement,
+    read_placement,
     shipped_placements,
+    shipped_text,
 )
 from analyzer.replay.run import Counts, Part, Replay
 
 __all__ = [
+    "CLEARINGS",
+    "GUARDS",
     "HOOKS",
     "CostFile",
     "Counts",
     "Part",
     "Placement",
     "Replay",
+    "default_guard",
     "leaves_range",
     "load_cost",
     "load_placement",
+    "read_placement",
     "shipped_placements",
+    "shipped_text",
 ]

@@ -10,6 +10,18 @@ _NAME = Column("placement", "string", "name of the placement", "its TOML")
 _OPTIONS = (
     Column("perf_told", "bool", "option: perf is told at the boundary", "its TOML, --perf"),
     Column("hook", "string", "option: perf or notifier", "its TOML, --hook", None, True),
+    Column(
+        "guard",
+        "string",
+        "option: irq_off, nmi_guard, dedicated_vector or fewer, joined by commas; empty: none",
+        "its TOML, --guard",
+    ),
+    Column(
+        "clearing",
+        "string",
+        "option: what a put writes to the guest's counters: blind, dirty or none",
+        "its TOML, --clearing",
+    ),
 )
 
 
