@@ -56,6 +56,8 @@ Own = Annotated[
 DAMAGED = 3
 # Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
 RANGE_LIMIT = 65536
+# Chosen by us: more than any screen has columns, and rows enough to plot from.
+BUCKET_LIMIT = 100_000
 
 
 def _flag(emulated: str | None) -> bool | None:
@@ -184,6 +186,10 @@ def whatif_command(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
     ] = False,
+    by_time: Annotated[
+        bool, typer.Option("--by-time", help="with --json: loads, puts and blind time by bucket")
+    ] = False,
+    buckets: Annotated[int, typer.Option(help="of time, for --by-time and its table")] = 100,
     emulated: Emulated = None,
     json_output: Json = False,
 ) -> None:
@@ -195,10 +201,12 @@ def whatif_command(
     designs = choose_designs(
         _words(boundary) or ["all"], _words(perf), _words(hook), guard, _words(clearing), own,
     )  # fmt: skip
+    if not 1 <= buckets <= BUCKET_LIMIT:
+        raise UsageError(f"--buckets is {buckets}; allowed: 1 to {BUCKET_LIMIT}")
     flag = _flag(emulated)
     asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     store, code = _open(source, IngestOptions(flag))
-    answer = whatif(store, designs, cost, flag, asked, sensitivity)
+    answer = whatif(store, designs, cost, flag, asked, sensitivity, by_time, buckets)
     if json_output:
         render.print_json(answer)
     else:

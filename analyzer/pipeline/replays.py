@@ -164,20 +164,18 @@ def replay_all(
         inside = part.holds(*columns[:3])
         edges.add(kind=columns[3][inside], detail=columns[4][inside])
     outcomes = {}
-    for design in designs:
-        key = (design.placement.name, design.hook)
+    for key, bounds in runs.items():
         # Where one bound was run, it is both.
-        bounds = runs[key]
         whole = [
             tuple(np.concatenate([pair[n] for pair in pieces]) for n in (0, 1))
             for pieces in found[key]
         ]
-        outcomes[design] = Outcome(
+        outcomes[key] = Outcome(
             (bounds[0].counts(), bounds[-1].counts()),
             (whole[0][0], whole[-1][0]),
             (whole[0][1], whole[-1][1]),
         )
-    return outcomes, edges
+    return {design: outcomes[design.placement.name, design.hook] for design in designs}, edges
 
 
 def _bounds(store: Store, placement: Placement) -> tuple[bool, ...]:

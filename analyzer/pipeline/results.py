@@ -25,7 +25,9 @@ from analyzer.tables import BY_NAME, arrow_schema
 
 __all__ = ["BLIND", "RESULTS", "pair_of", "result_rows", "write_results"]
 
-RESULTS = ("placement", "placement_vcpu", "placement_reason", "conflict", "owner_slice")
+RESULTS = (
+    "placement", "placement_vcpu", "placement_reason", "placement_time", "conflict", "owner_slice",
+)  # fmt: skip
 BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
 
 
@@ -120,10 +122,12 @@ def result_rows(
 
 
 def write_results(
-    store: Store, names: list[str], cost: str | None, asked: Asked, rows: dict[str, list[Any]]
-) -> None:
+    store: Store, names: list[str], cost: str | None, asked: Asked, rows: dict[str, list[Any]],
+    buckets: int,
+) -> None:  # fmt: skip
     """Write one result set, whole or not at all; its folder is named by what was asked for."""
-    key = json.dumps([sorted(names), cost, DATA_VERSION, asked.as_json()])
+    # More buckets are another table.
+    key = json.dumps([sorted(names), cost, DATA_VERSION, asked.as_json(), buckets])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = store.path / WHATIF_FOLDER
     try:

@@ -104,6 +104,25 @@ PLACEMENT_REASON = Table(
     ),
     sort=None,
 )
+PLACEMENT_TIME = Table(
+    "placement_time",
+    "whatif",
+    "one row a placement, hook, bound of the marks and bucket of time: each bound sums up to its "
+    "totals",
+    (
+        _NAME,
+        Column("hook", "string", "option: perf or notifier", "its TOML, --hook", None, True),
+        Column("bound", "enum", "exact; where marks leave a range: fewest and most", "replay"),
+        Column("bucket", "int32", "number of the bucket", "--buckets"),
+        Column("ts", "int64", "where it begins", "derived", "ns"),
+        Column("end", "int64", "where it ends", "derived", "ns"),
+        Column("loads", "int64", "guest's PMU state put on a CPU", "owner_slice", "swaps"),
+        Column("puts", "int64", "guest's PMU state taken off", "owner_slice", "swaps"),
+        Column("residency_ns", "int64", "with it on, all CPUs together", "owner_slice", "ns"),
+        Column("blind_ns", "int64", "of that, in host code", "owner_slice, point", "ns"),
+    ),
+    sort=None,
+)
 CONFLICT = Table(
     "conflict",
     "whatif",
@@ -128,4 +147,4 @@ CONFLICT = Table(
         Column("until", "int64", "the put; null: none was seen", "replay", "ns", True),
     ),
 )
-WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, CONFLICT)
+WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, PLACEMENT_TIME, CONFLICT)
