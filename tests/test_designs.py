@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 
 from analyzer.errors import UsageError
-from analyzer.pipeline import choose_designs, list_placements, show_placement
+from analyzer.pipeline import (
+    IngestOptions,
+    choose_designs,
+    ingest,
+    list_placements,
+    show_placement,
+    whatif,
+)
 from analyzer.replay import GUARDS, load_placement, shipped_placements, shipped_text
-from tests.conftest import run_command
+from analyzer.timeline.points import Kind
+from tests.conftest import ROOT, run_command
 from tests.test_replay_laws import GOOD
 
 SWITCHING = GOOD.replace('put = ["guest_end"]', 'put = ["vcpu_put"]')
@@ -116,3 +124,29 @@ def test_placement_commands_print_or_refuse_in_one_line(tmp_path: Path) -> None:
     assert b"'nowhere' is unknown; allowed: exit, loop" in done.stderr
     done = run_command(tmp_path, "placement", "list", "--json")
     assert json.loads(done.stdout)["schema"] == "vpmu-analyzer/placements/1"
+
+
+# Under `loop` every overflow of the guest's is met; without its vector it is an NMI nobody claims.
+def test_guards_of_a_recording_bear_on_what_a_slow_count_gives(tmp_path: Path) -> None:
+    fixture = ROOT / "fixtures" / "k73m-hostperf.pftrace.zst"
+    options = IngestOptions(emulated=True)
+    store = ingest(str(fixture), tmp_path / "x.vpmu", options, lambda d, t: None)
+    every = choose_designs(
+        ["loop"], guards=["irq_off,nmi_guard,dedicated_vector", "irq_off", "none"]
+    )
+    whole, vectorless, none = whatif(store, every)["placements"]
+    points = store.read("point", ["kind"])["kind"].to_pylist()
+    overflows = points.count(int(Kind.GUEST_PMI))
+    assert overflows > 0
+    assert whole["conflicts"]["consequences"] == {}
+    for answer in (vectorless, none):
+        want = {"pmi_misdelivered": overflows, "guest_overflow_lost": overflows}
+        assert answer["conflicts"]["consequences"] == want
+        assert answer["guards"]["dedicated_vector"] == {"held": False, "conflicts": overflows}
+    swaps = store.read("recorded_swap").to_pylist()
+    within: dict[str, int] = {}
+    for row in store.read("host_episode").to_pylist():
+        if any(s["cpu"] == row["cpu"] and s["ts"] <= row["ts"] <= s["end"] for s in swaps):
+            within[row["context"]] = within.get(row["context"], 0) + 1
+    assert none["guards"]["irq_off"]["episodes_in_recorded_swaps"] == within
+    assert whole["guards"]["irq_off"]["held"] is True

@@ -98,15 +98,21 @@ def result_rows(
         return made
 
     name = {"placement": placement.name}
+    own = answer["leak_ns"]["by_clearing"][design.clearing]
+    leak = {
+        f"leak_{made}_{bound}": own[f"{key}_{bound}"]
+        for made, key in (("to_user_ns", "to_user"), ("windows", "windows"))
+        for bound in ("low", "high")
+    }
     if any(row["placement"] == placement.name for row in rows["placement"]):
         # Options move no swap: their counts are the same.
-        rows["placement"].append({**_first(rows["placement"], placement.name), **label})
+        rows["placement"].append({**_first(rows["placement"], placement.name), **label, **leak})
         return
     overhead = {
         f"overhead_{x}_ns": answer["overhead"][f"{x}_ns"] for x in ("low", "typical", "high")
     }
     every = counted([c.vcpus.sum(axis=0) for c in pair])
-    rows["placement"].append({**label, "boundary": placement.boundary, **every, **overhead})
+    rows["placement"].append({**label, "boundary": placement.boundary, **every, **overhead, **leak})
     for v in range(pair[0].vcpus.shape[0]) if part.vcpus is None else part.vcpus:
         rows["placement_vcpu"].append({**name, "vcpu": v, **counted([c.vcpus[v] for c in pair])})
     for number, reason in enumerate([None, *store.manifest["reasons"]]):

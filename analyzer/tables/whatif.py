@@ -65,6 +65,12 @@ PLACEMENT = Table(
         Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
         Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
         Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+        *_range(
+            "leak_to_user_ns",
+            "ns",
+            "others' code beside the guest's values, under this clearing, if RDPMC were allowed",
+        ),
+        *_range("leak_windows", "windows", "stays and stretches after a put that leak so"),
     ),
     sort=None,
 )
