@@ -26,15 +26,52 @@ WORDS = {
 @dataclass(frozen=True)
 class Episode:
     """What the recording shows: context, evidence, tokens of its accesses, and whether the recorded
-    kernel had a guest's state on as well."""
+    kernel had a guest's state on as well, and whether it fell into a recorded swap."""
 
     context: int
     evidence: str
     operations: int
     met: bool
+    in_swap: bool = False
 
 
-def told_effects(context: int, done: Token, vendor: str | None, entry: bool) -> set[str]:
+ALL = ("irq_off", "nmi_guard", "dedicated_vector")
+
+
+def by_vendor(vendor: str | None, entry: bool) -> set[str]:
+    """Global control written behind the guest's back."""
+    if vendor == "GenuineIntel":
+        return {"touches guest_counts_host"}
+    if vendor == "AuthenticAMD":
+        return {f"touches {'guest_control_replaced' if entry else 'undone_by_the_put'}"}
+    return set()
+
+
+def unguarded_nmi(done: Token, vendor: str | None, entry: bool, met: bool) -> set[str]:
+    """Perf is told, but its NMI handler does not look whose state is on."""
+    toggles = bool(done & (Token.GLOBAL_OFF | Token.GLOBAL_ON))
+    if not met:
+        # Its events are off. If it acknowledged no overflow, another source brought this NMI, and
+        # will bring it: the handler turns counting off and on around its look at the status.
+        stray = toggles and not done & Token.STATUS_CLEAR
+        return {"suppressed host_sample_lost"} | (by_vendor(vendor, entry) if stray else set())
+    found = by_vendor(vendor, entry) if toggles else set()
+    if done & (Token.COUNTER_READ | Token.FIXED_READ):
+        found.add("touches host_reads_guest")
+    if done & (
+        Token.COUNTER_ZERO | Token.COUNTER_WRITE | Token.FIXED_ZERO | Token.FIXED_WRITE
+        | Token.SELECTOR_ZERO | Token.SELECTOR_WRITE | Token.FIXED_CTRL_ZERO
+        | Token.FIXED_CTRL_WRITE
+    ):  # fmt: skip
+        found.add("touches guest_counting_broken")
+    if done & Token.STATUS_CLEAR:
+        found.add("touches guest_overflow_lost")
+    return found
+
+
+def told_effects(
+    context: int, done: Token, vendor: str | None, entry: bool, met: bool, guard: tuple[str, ...]
+) -> set[str]:
     """Perf knows: its events are off while the guest's state is on."""
     # The tick finds no event to adjust, rotation no event to rotate, and an overflow of the host's
     # cannot be; who reads by himself gets the old count.
@@ -43,11 +80,17 @@ def told_effects(context: int, done: Token, vendor: str | None, entry: bool) -> 
     if context == Context.MUX_TIMER:
         return {"suppressed host_rotation_waits"}
     if context == Context.NMI:
+        if "nmi_guard" not in guard:
+            return unguarded_nmi(done, vendor, entry, met)
         return {"suppressed host_sample_lost"}
     if context == Context.RDPMC:
         return {"suppressed host_reads_old_count"}
     if context == Context.GUEST_PMI:
-        return set()  # it has a vector of its own
+        if "dedicated_vector" in guard:
+            return set()
+        # An NMI that nobody claims; and whose overflow perf's handler acknowledges, if it may.
+        lost = {"new guest_overflow_lost"} if "nmi_guard" not in guard else set()
+        return {"new pmi_misdelivered"} | lost
     # What is left is perf core's code in a thread or in a function called on this CPU.
     found = set()
     toggles = bool(done & (Token.GLOBAL_OFF | Token.GLOBAL_ON))
@@ -77,12 +120,12 @@ def told_effects(context: int, done: Token, vendor: str | None, entry: bool) -> 
 
 
 def untold_effects(
-    context: int, done: Token, vendor: str | None, entry: bool, met: bool
+    context: int, done: Token, vendor: str | None, entry: bool, met: bool, guard: tuple[str, ...]
 ) -> set[str]:
     """Perf goes on as if the registers were its own."""
     if context == Context.GUEST_PMI:
-        return {"new pmi_misdelivered"}
-    if context == Context.NMI and not met:
+        return set() if "dedicated_vector" in guard else {"new pmi_misdelivered"}
+    if context == Context.NMI and (not met or "nmi_guard" in guard):
         # The host's counters are off the CPU: none can overflow.
         return {"suppressed host_sample_lost"}
     found = set()
@@ -109,21 +152,25 @@ def untold_effects(
 
 
 def effects(
-    told: bool, context: int, operations: int, vendor: str | None, entry: bool, met: bool
-) -> set[str]:
+    told: bool, context: int, operations: int, vendor: str | None, entry: bool, met: bool,
+    guard: tuple[str, ...] = ALL, in_swap: bool = False,
+) -> set[str]:  # fmt: skip
     """Return "cause consequence" of each thing that comes of it."""
     done = Token(operations)
     if context == Context.SWITCH_OUT:
         # In a switch perf clears counters with the change of the mm; KVM's notifier has put before.
         done &= ~(Token.COUNTER_ZERO | Token.FIXED_ZERO)
-    if told:
-        return told_effects(context, done, vendor, entry)
-    return untold_effects(context, done, vendor, entry, met)
+    of = told_effects if told else untold_effects
+    found = of(context, done, vendor, entry, met, guard)
+    if in_swap and "irq_off" not in guard and context not in {Context.NMI, Context.GUEST_PMI}:
+        found.add("touches swap_interrupted")
+    return found
 
 
 def conflict_rows(
-    meetings: list[Meeting], episodes: list[Episode], told: bool, vendor: str | None
-) -> list[Row]:
+    meetings: list[Meeting], episodes: list[Episode], told: bool, vendor: str | None,
+    guard: tuple[str, ...] = ALL,
+) -> list[Row]:  # fmt: skip
     """Return the rows of all meetings, sorted."""
     rows: list[Row] = []
     for m in meetings:
@@ -136,7 +183,9 @@ def conflict_rows(
         else:
             entry = m.stay.entries > m.entries_before
             until = m.stay.end if m.stay.is_put else None
-        for effect in effects(told, one.context, one.operations, vendor, entry, one.met):
+        for effect in effects(
+            told, one.context, one.operations, vendor, entry, one.met, guard, one.in_swap
+        ):
             cause, consequence = effect.split()
             rows.append(
                 (

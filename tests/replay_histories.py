@@ -227,7 +227,7 @@ def histories(draw: st.DrawFn) -> list[Point]:
 def episodes_of(draw: st.DrawFn, points: list[Point]) -> list[Episode]:
     """What each episode of a history did, by its number."""
     count = sum(kind == Kind.EPISODE for _, _, _, kind, _ in points)
-    # Five bytes an episode: up to four accesses of the twenty classes, and three bits.
+    # Five bytes an episode: up to four accesses of the twenty classes, and four bits.
     data = draw(st.binary(min_size=5 * count, max_size=5 * count))
     made = []
     contexts = [d & 255 for _, _, _, kind, d in points if kind == Kind.EPISODE]
@@ -237,5 +237,5 @@ def episodes_of(draw: st.DrawFn, points: list[Point]) -> list[Episode]:
         for access in accesses[: 1 + bits % 4]:
             operations |= 1 << access % 20
         evidence = "inferred" if bits & 16 else "observed"
-        made.append(Episode(context, evidence, operations, bool(bits & 32)))
+        made.append(Episode(context, evidence, operations, bool(bits & 32), bool(bits & 64)))
     return made

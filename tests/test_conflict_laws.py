@@ -1,7 +1,7 @@
 """The laws of stays, owner slices and conflicts on generated histories, and against the reference.
 
-Everything that a design can be told is drawn: bound, hook, told or untold, vendor, part, and where
-the points are cut into chunks.
+Everything that a design can be told is drawn: bound, hook, told or untold, guards, vendor, part,
+and where the points are cut into chunks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from analyzer.pipeline.conflicts import Episodes, conflict_rows, summary_of
 from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import HOOKS, Part, Replay
+from analyzer.replay import GUARDS, HOOKS, Part, Replay
 from analyzer.replay import kernel as q
 from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import Kind
@@ -31,6 +31,9 @@ from tests.test_replay_laws import NAMES, SHIPPED, slow_part, slow_rules
 pytestmark = pytest.mark.laws
 
 VENDORS = ("AuthenticAMD", "GenuineIntel", None)
+GUARD_SETS = [
+    tuple(guard for n, guard in enumerate(GUARDS) if chosen >> n & 1) for chosen in range(8)
+]
 COLUMNS = (
     "ts", "cpu", "vcpu", "episode", "context", "evidence", "cause", "consequence", "entry_follows",
     "until",
@@ -49,6 +52,7 @@ class Case:
     vendor: str | None
     part: Part
     chunk: int
+    guard: tuple[str, ...] = GUARDS
 
     @property
     def hook_at(self) -> dict[str, str | None]:
@@ -64,6 +68,7 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.booleans()), draw(st.sampled_from(VENDORS)),
         draw(st.one_of(st.just(Part()), parts(top=points[-1][0] + 100 if points else 100))),
         draw(st.sampled_from((10**6, 1, 2, 7, 33))),
+        tuple(guard for guard in GUARDS if draw(st.booleans())),
     )  # fmt: skip
 
 
@@ -103,11 +108,12 @@ def episodes(case: Case) -> Episodes:
         np.array([one.met for one in some], bool),
         True,
         {},
+        np.array([one.in_swap for one in some], bool),
     )
 
 
 def found_rows(case: Case, name: str, outcome: Outcome) -> Any:
-    design = Design(SHIPPED[name], case.told, case.hook_at[name])
+    design = Design(SHIPPED[name], case.told, case.hook_at[name], case.guard, "dirty")
     return conflict_rows(design, outcome, episodes(case), case.vendor, case.part)
 
 
@@ -126,21 +132,25 @@ def test_stays_and_conflicts_equal_the_reference_row_for_row(name: str, case: Ca
     assert [tuple(row) for row in outcome.slices[1][:, columns].tolist()] == stays
     rows = found_rows(case, name, outcome)
     got: list[Row] = sorted(rows.select(COLUMNS).rows(), key=repr)
-    assert got == slow.conflict_rows(want.meetings, case.episodes, case.told, case.vendor)
+    assert got == slow.conflict_rows(
+        want.meetings, case.episodes, case.told, case.vendor, case.guard
+    )
     assert rows["ts"].is_sorted()
 
 
 # What each set of accesses comes to, in every context and circumstance: one access class or two.
 @pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
 @pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("guard", GUARD_SETS, ids=lambda guard: "+".join(guard) or "none")
 def test_the_declared_table_says_what_the_plain_statement_says(
-    told: bool, vendor: str | None
+    told: bool, vendor: str | None, guard: tuple[str, ...]
 ) -> None:
     accesses = [0] + [1 << a | 1 << b for a in range(20) for b in range(a, 20)]
     contexts = [c for c in slow.WORDS if c != Context.GUEST_PMI]
     every = [
-        (Episode(context, "observed", done, met), entry)
+        (Episode(context, "observed", done, met, in_swap), entry)
         for context in contexts
+        for in_swap in (False, True)
         for done in accesses
         for met in (False, True)
         for entry in (False, True)
@@ -153,7 +163,7 @@ def test_the_declared_table_says_what_the_plain_statement_says(
     meetings[:, q.E_CONTEXT] = [one.context for one, _ in every]
     meetings[:, q.E_COUNTED] = 1
     some = [one for one, _ in every]
-    case = Case([], some, False, "perf", told, vendor, Part(), 1)
+    case = Case([], some, False, "perf", told, vendor, Part(), 1, guard)
     counts = Replay(SHIPPED["vcpu"], False, VCPUS, CPUS, REASONS).counts()
     rows = found_rows(
         case, "vcpu", Outcome((counts, counts), (slices, slices), (meetings, meetings))
@@ -162,7 +172,9 @@ def test_the_declared_table_says_what_the_plain_statement_says(
     for number, cause, consequence in rows.select("episode", "cause", "consequence").rows():
         got.setdefault(number, []).append(f"{cause} {consequence}")
     for number, (one, entry) in enumerate(every):
-        want = slow.effects(told, one.context, one.operations, vendor, entry, one.met)
+        want = slow.effects(
+            told, one.context, one.operations, vendor, entry, one.met, guard, one.in_swap
+        )
         assert sorted(got.get(number, [])) == sorted(want), (one, entry)
 
 

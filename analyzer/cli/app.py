@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analyzer.cli.placements import placements
 from analyzer.errors import UsageError, VpmuError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What would each placement of the guest-PMU swap have cost and blinded on this host?",
 )
+app.add_typer(placements, name="placement")
 Emulated = Annotated[
     str | None,
     typer.Option("--emulated", help="yes or no: was the recorded machine emulated (or a guest)?"),
@@ -43,9 +45,27 @@ HostEvents = Annotated[
     list[Path] | None,
     typer.Option("--host-events", help="TOML file of what ran: [[event]] type, sample_freq, …"),
 ]
+Guard = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard", help="one set: irq_off,nmi_guard,dedicated_vector, fewer of them, or none"
+    ),
+]
+Clearing = Annotated[
+    list[str] | None,
+    typer.Option("--clearing", help="blind, dirty, none: what a put writes to guest counters"),
+]
+Own = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--placement", help="a design of your own, beside --boundary's; docs/placements.md"
+    ),
+]
 DAMAGED = 3
 # Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
 RANGE_LIMIT = 65536
+# Chosen by us: more than any screen has columns, and rows enough to plot from.
+BUCKET_LIMIT = 100_000
 
 
 def _flag(emulated: str | None) -> bool | None:
@@ -174,9 +194,16 @@ def whatif_command(
     ] = None,
     perf: Perf = None,
     hook: Hook = None,
+    guard: Guard = None,
+    clearing: Clearing = None,
+    own: Own = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
     ] = False,
+    by_time: Annotated[
+        bool, typer.Option("--by-time", help="with --json: loads, puts and blind time by bucket")
+    ] = False,
+    buckets: Annotated[int, typer.Option(help="of time, for --by-time and its table")] = 100,
     emulated: Emulated = None,
     host_event: HostEvent = None,
     host_events: HostEvents = None,
@@ -187,12 +214,16 @@ def whatif_command(
     from analyzer.cli import render
     from analyzer.pipeline import Asked, IngestOptions, choose_designs, host_events_of, whatif
 
-    designs = choose_designs(_words(boundary) or ["all"], _words(perf), _words(hook))
+    designs = choose_designs(
+        _words(boundary) or ["all"], _words(perf), _words(hook), guard, _words(clearing), own,
+    )  # fmt: skip
+    if not 1 <= buckets <= BUCKET_LIMIT:
+        raise UsageError(f"--buckets is {buckets}; allowed: 1 to {BUCKET_LIMIT}")
     flag = _flag(emulated)
     asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     stated = host_events_of(host_event, host_events)
     store, code = _open(source, IngestOptions(flag, host_events=stated))
-    answer = whatif(store, designs, cost, flag, asked, sensitivity)
+    answer = whatif(store, designs, cost, flag, asked, sensitivity, by_time, buckets)
     if json_output:
         render.print_json(answer)
     else:
@@ -238,6 +269,9 @@ def conflicts_command(
     ] = None,
     perf: Perf = None,
     hook: Hook = None,
+    guard: Guard = None,
+    clearing: Clearing = None,
+    own: Own = None,
     context: Annotated[
         str | None, typer.Option(help="only this context: tick, mux_timer, ipi, nmi, …")
     ] = None,
@@ -251,7 +285,9 @@ def conflicts_command(
     from analyzer.cli.render import print_json
     from analyzer.pipeline import IngestOptions, choose_designs, conflicts_of
 
-    designs = choose_designs(_words(boundary) or ["vcpu"], _words(perf), _words(hook))
+    designs = choose_designs(
+        _words(boundary) or ["vcpu"], _words(perf), _words(hook), guard, _words(clearing), own,
+    )  # fmt: skip
     if limit < 0:
         raise UsageError(f"--limit is {limit}; allowed: 0 or more")
     store, code = _open(source, IngestOptions(_flag(emulated)))

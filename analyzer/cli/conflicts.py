@@ -7,15 +7,23 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from analyzer.cli.drawing import escaped, new_console, new_table
+from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, ranged
 
-__all__ = ["print_conflicts", "print_meetings"]
+__all__ = ["print_conflicts", "print_leaks", "print_meetings"]
+
+ALL_GUARDS = ["irq_off", "nmi_guard", "dedicated_vector"]
 
 
 def _design(item: dict[str, Any], name: str) -> str:
     options = item["options"]
-    words = [name, "told" if options["perf_told"] else "untold"]
-    return ", ".join([*words, *([f"hook {options['hook']}"] if options["hook"] else [])])
+    told = options["perf_told"]
+    words = [name, "told" if told else "untold"]
+    words += [f"hook {options['hook']}"] if options["hook"] else []
+    # Guards and clearing are said where they are not what goes with that by default.
+    if options["guard"] != (ALL_GUARDS if told else ALL_GUARDS[:1]):
+        words.append(f"guard {'+'.join(options['guard']) or 'none'}")
+    words += [f"clearing {options['clearing']}"] if options["clearing"] != "dirty" else []
+    return ", ".join(words)
 
 
 def _sums(counts: dict[str, int] | None) -> str:
@@ -50,6 +58,27 @@ def print_meetings(console: Console, placements: list[dict[str, Any]]) -> None:
         if unseen and unseen["episodes_high"]:
             bound = ", ".join(f"{n} {context}" for context, n in unseen["episodes_high"].items())
             console.print(Text(f"hidden by the recorded swaps: up to {bound}: {unseen['rule']}"))
+    console.print()
+
+
+def print_leaks(console: Console, placements: list[dict[str, Any]]) -> None:
+    """Draw for how long others could read a guest's counters, by what a put clears."""
+    table = new_table(
+        "a guest's values where others could read them, if RDPMC were allowed", ("design", False),
+        ("put clears: ms", True), ("windows", True), ("put leaves them: ms", True),
+        ("windows", True),
+    )  # fmt: skip
+    for p in placements:
+        cells = []
+        for clearing in ("dirty", "none"):
+            leak = p["leak_ns"]["by_clearing"][clearing]
+            known = leak["to_user_high"] is not None
+            cells += [
+                ranged(leak["to_user_low"], leak["to_user_high"], in_ms) if known else "unknown",
+                ranged(leak["windows_low"], leak["windows_high"]) if known else "unknown",
+            ]
+        table.add_row(_design(p, p["name"]), *cells)
+    console.print(table)
     console.print()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from analyzer.cli.conflicts import print_meetings
+from analyzer.cli.conflicts import print_leaks, print_meetings
 from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, print_head, ranged
 from analyzer.cli.inference import print_inference
 from analyzer.cli.recorded import print_recorded
@@ -90,6 +90,7 @@ def print_whatif(store: str, answer: dict[str, Any]) -> None:
     console.print(table)
     console.print()
     print_meetings(console, answer["placements"])
+    print_leaks(console, answer["placements"])
     _breakdown(console, answer)
     for note in answer["notes"]:
         console.print(Text(note))

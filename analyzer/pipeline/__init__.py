@@ -2,6 +2,7 @@
 
 from analyzer.pipeline.answers import info_of
 from analyzer.pipeline.calibrate import calibrate, write_cost_file
+from analyzer.pipeline.designs import check_placement, list_placements, show_placement
 from analyzer.pipeline.ingest import IngestOptions, ingest
 from analyzer.pipeline.listing import conflicts_of
 from analyzer.pipeline.part import Asked
@@ -13,11 +14,14 @@ __all__ = [
     "Asked",
     "IngestOptions",
     "calibrate",
+    "check_placement",
     "choose_designs",
     "conflicts_of",
     "host_events_of",
     "info_of",
     "ingest",
+    "list_placements",
+    "show_placement",
     "whatif",
     "write_cost_file",
 ]

@@ -36,11 +36,12 @@ def assumptions_of(
 ) -> list[str]:
     """Return the ids of what one placement's answer rests on."""
     used = ["priced-not-measured", "guest-work-fixed"]
-    if placement.name == "loop" and not marks["hidden_reentries"]:
+    words = {*placement.load, *placement.put}
+    if words & {"loop_begin", "loop_end"} and not marks["hidden_reentries"]:
         told = "loop-marks" if marks["loop_marks_trusted"] else "loop-range"
         exact = marks["loop_events_exact"] and not marks["loop_marks_trusted"]
         used.append("loop-events" if exact else told)
-    if placement.name == "vcpu":
+    if words & {"vcpu_load", "vcpu_put"}:
         inside = marks["kvm_fpu"] or marks["kvm_timer"]
         used.append("vcpu-marks" if inside and marks["kvm_run_ioctl"] else "vcpu-one-mark")
     if placement.name == "exit" and marks["hidden_reentries"]:

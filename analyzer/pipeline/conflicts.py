@@ -20,6 +20,7 @@ from analyzer.timeline.attribution import Context
 __all__ = [
     "Episodes",
     "conflict_rows",
+    "guest_counters_of",
     "load_episodes",
     "summary_of",
     "timer_interrupts_met",
@@ -43,8 +44,9 @@ class Episodes:
     """Host episodes of a store by their number: context and evidence (words), operations int64
     (arch.x86.swaps.Token), counters int64 (sets, fixed ones from bit 32), met bool (a guest's state
     was on as recorded). recorded: whether the recording could show any. guest_counters: by vCPU,
-    the counters that it used in any stay. rules: those that inferred episodes where nothing could
-    be observed, empty where it could; by_rule: of each episode its rule."""
+    the counters that it used in any stay. in_swap bool: it began within a recorded swap. rules:
+    those that inferred episodes where nothing could be observed, empty where it could; by_rule: of
+    each episode its rule."""
 
     context: Array
     evidence: Array
@@ -53,6 +55,7 @@ class Episodes:
     met: Array
     recorded: bool
     guest_counters: dict[int, int]
+    in_swap: Array
     rules: tuple[str, ...] = ()
     by_rule: Array | None = None
 
@@ -63,7 +66,8 @@ def load_episodes(store: Store) -> Episodes:
     Inferred ones beside what could be observed are there to be judged only, and have no points.
     """
     columns = [
-        "episode", "context", "evidence", "rule", "operations", "counters", "guest_state_on",
+        "episode", "context", "evidence", "rule", "operations", "counters", "guest_state_on", "ts",
+        "cpu",
     ]  # fmt: skip
     table = store.read("host_episode", columns)
     frame = pl.from_arrow(table)
@@ -83,17 +87,33 @@ def load_episodes(store: Store) -> Episodes:
         frame["counters"].fill_null(0).to_numpy(),
         frame["guest_state_on"].fill_null(False).to_numpy(),
         (observable and len(frame) > 0) or not named.isdisjoint({"read_msr", "write_msr", "rdpmc"}),
-        _guest_counters(store),
+        guest_counters_of(store),
+        _in_swap(store, frame),
         () if observable else tuple(rules),
         frame["rule"].to_numpy(),
     )
 
 
+def _in_swap(store: Store, episodes: pl.DataFrame) -> Array:
+    # bool[n], the episodes that begin within a recorded swap. Swaps of one CPU follow each other.
+    frame = pl.from_arrow(store.read("recorded_swap", ["ts", "end", "cpu"]))
+    assert isinstance(frame, pl.DataFrame)
+    began, of = episodes["ts"].to_numpy(), episodes["cpu"].to_numpy()
+    found = np.zeros(len(began), bool)
+    for (cpu,), swaps in frame.sort("ts").group_by("cpu"):
+        mine = np.flatnonzero(of == cpu)
+        at = np.searchsorted(swaps["ts"].to_numpy(), began[mine], side="right") - 1
+        found[mine] = (at >= 0) & (began[mine] <= swaps["end"].to_numpy()[at])
+    return found
+
+
 def _fits(
-    rule: Rule, told: bool, vendor: str | None, context: Array, operations: Array, follows: Array,
-    met: Array,
+    rule: Rule, design: Design, vendor: str | None, context: Array, operations: Array,
+    follows: Array, met: Array, in_swap: Array,
 ) -> Array:  # fmt: skip
-    fits = np.full(len(context), rule.told == told and rule.vendor in (None, vendor))
+    guarded = rule.having <= set(design.guard) and rule.without.isdisjoint(design.guard)
+    here = rule.told == design.told and guarded and rule.vendor in (None, vendor)
+    fits = np.full(len(context), here)
     if rule.contexts is not None:
         fits &= np.isin(context, list(rule.contexts))
     if rule.any_of is not None:
@@ -104,6 +124,8 @@ def _fits(
         fits &= follows == rule.entry_follows
     if rule.met_as_recorded is not None:
         fits &= met == rule.met_as_recorded
+    if rule.in_swap is not None:
+        fits &= in_swap == rule.in_swap
     return fits
 
 
@@ -131,12 +153,14 @@ def conflict_rows(
         np.full(len(met), "observed", object),
     )
     operations, met_before = np.zeros(len(met), np.int64), np.zeros(len(met), bool)
+    in_swap = np.zeros(len(met), bool)
+    in_swap[own] = episodes.in_swap[number[own]]
     context[own], evidence[own] = episodes.context[number[own]], episodes.evidence[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
     operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
     frames = [pl.DataFrame(schema=SCHEMA)]
     for rule in RULES:
-        fits = _fits(rule, design.told, vendor, context, operations, follows, met_before)
+        fits = _fits(rule, design, vendor, context, operations, follows, met_before, in_swap)
         rows = np.flatnonzero(fits)
         if not rows.size:
             continue
@@ -176,7 +200,9 @@ def _colliding(met: Array, episodes: Episodes) -> Array:
     return collides
 
 
-def _guest_counters(store: Store) -> dict[int, int]:
+def guest_counters_of(store: Store) -> dict[int, int]:
+    """Return by vCPU the set of counters that any recorded load enabled; those of no load aren't
+    in it."""
     frame = pl.from_arrow(store.read("recorded_swap", ["vcpu", "guest_counters"]))
     assert isinstance(frame, pl.DataFrame)
     rows = frame.drop_nulls().group_by("vcpu").agg(pl.col("guest_counters").bitwise_or()).rows()

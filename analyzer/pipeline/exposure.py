@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from analyzer.pipeline.conflicts import Episodes
+from analyzer.pipeline.leaks import Leak
+from analyzer.pipeline.replays import Design
+from analyzer.replay import CLEARINGS, GUARDS
 from analyzer.store import Store
 
-__all__ = ["feasible_of", "leak_of", "unseen_of"]
+__all__ = ["feasible_of", "guards_of", "leak_of", "unseen_of"]
 
 # _IO(KVMIO, 0x41); linux:include/uapi/linux/kvm.h. EBUSY is 16 on every architecture.
 KVM_CREATE_VCPU, EBUSY = 0xAE41, 16
@@ -20,20 +25,64 @@ def _read(store: Store, table: str, columns: list[str]) -> pl.DataFrame:
     return frame
 
 
-def leak_of(user_low: int, user_high: int) -> dict[str, Any]:
+def leak_of(design: Design, bounds: tuple[dict[str, Leak], dict[str, Leak]]) -> dict[str, Any]:
     """Return `leak_ns`: time in which one side's counts stand where the other could read them.
 
-    to_user: user code runs on the CPU while a guest's state is on it, so its RDPMC would read the
-    guest's counts if its mm may use it (which no event tells: an upper bound). to_guest: every load
-    writes each counter that the guest can reach, so it reads none of the host's. facts/x86.md 7.
+    to_user: user code runs on the CPU while a guest's values are in its counters, so its RDPMC
+    would read them if its mm may use it: an upper bound, for no event tells whether it may.
+    to_guest: whatever a put clears, every load writes each counter that the guest can reach, so it
+    reads none of the host's. facts/x86.md 7. Both of the design's own clearing, and of each.
     """
+    by_clearing = {}
+    for clearing in CLEARINGS:
+        low, high = (bound[clearing] for bound in bounds)
+        by_clearing[clearing] = {
+            **_pair("to_user", low.ns, high.ns),
+            "to_guest": 0,
+            **_pair("windows", low.windows, high.windows),
+        }
+    own = by_clearing[design.clearing]
     return {
-        "to_user": user_low if user_low == user_high else None,
-        "to_user_low": user_low,
-        "to_user_high": user_high,
-        "to_guest": 0,
+        **{key: own[key] for key in ("to_user", "to_user_low", "to_user_high", "to_guest")},
         "rdpmc_permission": None,
+        "bound": "if RDPMC were allowed",
+        "clearing": design.clearing,
+        "by_clearing": by_clearing,
     }
+
+
+def _pair(name: str, one: int | None, other: int | None) -> dict[str, int | None]:
+    # Which bound of the marks leaks more is not known beforehand.
+    low, high = (one, other) if one is None or other is None else sorted((one, other))
+    return {name: low if low == high else None, f"{name}_low": low, f"{name}_high": high}
+
+
+def guards_of(
+    store: Store, design: Design, episodes: Episodes, met: pl.DataFrame
+) -> dict[str, Any]:
+    """Return for each guard whether the design has it, and how much it bears on.
+
+    irq_off: host perf's episodes within the recorded swaps, where the recording has both, by
+    context; null, nobody knows. Another boundary's swaps are elsewhere, so it says what one swap
+    meets and not how many of the design's do. The others: rows of the design's conflicts by rule.
+    """
+    found: dict[str, Any] = {
+        guard: {"held": guard in design.guard, "conflicts": _rows_of(met, guard)}
+        for guard in GUARDS
+    }
+    within = None
+    if episodes.recorded and store.rows("recorded_swap"):
+        words, counts = np.unique(
+            episodes.context[episodes.in_swap].astype(str), return_counts=True
+        )
+        within = dict(zip(words.tolist(), counts.tolist(), strict=True))
+    found["irq_off"]["episodes_in_recorded_swaps"] = within
+    return found
+
+
+def _rows_of(met: pl.DataFrame, guard: str) -> int:
+    word = "no-" + guard.replace("_", "-")
+    return met.filter(pl.col("rule").str.contains(word, literal=True)).height
 
 
 def unseen_of(store: Store) -> dict[str, Any] | None:

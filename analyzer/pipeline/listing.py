@@ -57,7 +57,7 @@ def conflicts_of(
         known = ", ".join(dict.fromkeys(CONTEXTS[1:]))
         raise UsageError(f"--context is {context!r}; allowed: {known}")
     episodes = load_episodes(store)
-    if not episodes.recorded and not episodes.rules:
+    if not episodes.recorded and not len(episodes.context):
         problem = "no register accesses are recorded, so no episode of host perf is known"
         raise MissingEvents(f"{store.path}: {problem}; record msr:read_msr, write_msr and rdpmc")
     vendor = store.manifest["recording"]["vendor"]

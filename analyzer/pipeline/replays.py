@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ import pyarrow.compute as pc
 from analyzer.errors import UsageError
 from analyzer.pipeline.recorded import EdgeCounts
 from analyzer.replay import (
+    CLEARINGS,
+    GUARDS,
     HOOKS,
     Counts,
     Part,
     Placement,
     Replay,
     Scratch,
+    default_guard,
     leaves_range,
+    read_placement,
     shipped_placements,
 )
 from analyzer.replay import kernel as q
@@ -29,6 +34,8 @@ Array = np.ndarray[Any, Any]
 POINTS = 1024 * 1024
 COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
 PERF = {"told": True, "untold": False}
+# Words that leave no range once inner loops are known.
+EXACT_WORDS = {"entry", "guest_end", "loop_begin", "loop_end"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +45,21 @@ class Design:
     placement: Placement
     told: bool
     hook: str | None
+    guard: tuple[str, ...]
+    clearing: str
 
     @property
     def options(self) -> dict[str, Any]:
         """The options by the names that design.md section 5 has."""
-        return {"perf_told": self.told, "hook": self.hook}
+        return {
+            "perf_told": self.told, "hook": self.hook, "guard": list(self.guard),
+            "clearing": self.clearing,
+        }  # fmt: skip
 
     @property
     def label(self) -> str:
-        """Its name with its options, as one word."""
-        told = "told" if self.told else "untold"
-        return "/".join([self.placement.name, told, *([self.hook] if self.hook else [])])
+        """Its declaration and options as one word: what names a result set has all of it in."""
+        return repr(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +74,14 @@ class Outcome:
 
 
 def choose_designs(
-    names: list[str], perf: list[str] | None = None, hooks: list[str] | None = None
-) -> list[Design]:
-    """Return designs of shipped placements; `all` means all of them, None the TOML's own option.
+    names: list[str], perf: list[str] | None = None, hooks: list[str] | None = None,
+    guards: list[str] | None = None, clearings: list[str] | None = None,
+    own: list[Path] | None = None,
+) -> list[Design]:  # fmt: skip
+    """Return designs of shipped placements and then of the user's own, by their files.
 
-    UsageError for a word that is unknown.
+    `all` means all shipped ones, None the TOML's own option. guards: each item is one set, its
+    words joined by commas, or `none`. UsageError for a word or name that is unknown or taken.
     """
     shipped = shipped_placements()
     chosen: list[Placement] = []
@@ -77,16 +91,48 @@ def choose_designs(
         for placement in shipped.values() if name == "all" else (shipped[name],):
             if placement not in chosen:
                 chosen.append(placement)
-    for flag, words, allowed in (("--perf", perf, tuple(PERF)), ("--hook", hooks, HOOKS)):
+    taken = dict.fromkeys(shipped, "a shipped placement has that name")
+    for path in own or ():
+        placement = read_placement(path)
+        if placement.name in taken:
+            raise UsageError(f"{path}: key 'name' is {placement.name!r}: {taken[placement.name]}")
+        taken[placement.name] = f"{path} has that name"
+        chosen.append(placement)
+    for flag, words, allowed in (
+        ("--perf", perf, tuple(PERF)), ("--hook", hooks, HOOKS),
+        ("--clearing", clearings, CLEARINGS),
+    ):  # fmt: skip
         for word in words or ():
             if word not in allowed:
                 raise UsageError(f"{flag} is {word!r}; allowed: {', '.join(allowed)}")
+    sets = [_guard(text) for text in guards or ()]
     designs = []
     for placement in chosen:
-        told = [PERF[word] for word in perf] if perf else [placement.perf_told]
-        at_switch = [None] if placement.hook is None else (hooks or [placement.hook])
-        designs += [Design(placement, t, hook) for t in told for hook in at_switch]
+        for told in [PERF[word] for word in perf] if perf else [placement.perf_told]:
+            declared = (
+                default_guard(told) if placement.guard is None else _guard_set(placement.guard)
+            )
+            designs += [
+                Design(placement, told, hook, guard, clearing)
+                for hook in ([None] if placement.hook is None else (hooks or [placement.hook]))
+                for guard in (sets or [declared])
+                for clearing in (clearings or [placement.clearing])
+            ]
     return list(dict.fromkeys(designs))
+
+
+def _guard(text: str) -> tuple[str, ...]:
+    words = () if text == "none" else tuple(word for word in text.split(",") if word)
+    for word in words:
+        if word not in GUARDS:
+            allowed = f"{', '.join(GUARDS)} joined by commas, or none"
+            raise UsageError(f"--guard has {word!r}; allowed: {allowed}")
+    return _guard_set(words)
+
+
+def _guard_set(words: tuple[str, ...]) -> tuple[str, ...]:
+    # A set has one order, so that the same guards are one design.
+    return tuple(word for word in GUARDS if word in words)
 
 
 def replay_all(
@@ -97,7 +143,7 @@ def replay_all(
     cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
     scratch = Scratch()
-    # Whether perf is told changes nothing in who owns a PMU.
+    # Whether perf is told, guards and clearing change nothing in who owns a PMU.
     runs = {
         (d.placement.name, d.hook): [
             Replay(d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0], scratch)
@@ -127,25 +173,25 @@ def replay_all(
         inside = part.holds(*columns[:3])
         edges.add(kind=columns[3][inside], detail=columns[4][inside])
     outcomes = {}
-    for design in designs:
-        key = (design.placement.name, design.hook)
+    for key, bounds in runs.items():
         # Where one bound was run, it is both.
-        bounds = runs[key]
         whole = [
             tuple(np.concatenate([pair[n] for pair in pieces]) for n in (0, 1))
             for pieces in found[key]
         ]
-        outcomes[design] = Outcome(
+        outcomes[key] = Outcome(
             (bounds[0].counts(), bounds[-1].counts()),
             (whole[0][0], whole[-1][0]),
             (whole[0][1], whole[-1][1]),
         )
-    return outcomes, edges
+    return {design: outcomes[design.placement.name, design.hook] for design in designs}, edges
 
 
 def _bounds(store: Store, placement: Placement) -> tuple[bool, ...]:
     # A trusted mark of the inner loop leaves no range; nor does a kernel without inner loops.
     marks = store.manifest["marks"]
     known = ("loop_marks_trusted", "loop_events_exact", "hidden_reentries")
-    exact = placement.name == "loop" and any(marks[name] for name in known)
+    words = {*placement.load, *placement.put}
+    exact = words <= EXACT_WORDS and placement.host_events == "never"
+    exact = exact and any(marks[name] for name in known)
     return (False, True) if leaves_range(placement) and not exact else (False,)

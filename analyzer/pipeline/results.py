@@ -26,7 +26,9 @@ from analyzer.tables import BY_NAME, arrow_schema
 
 __all__ = ["BLIND", "RESULTS", "pair_of", "result_rows", "write_results"]
 
-RESULTS = ("placement", "placement_vcpu", "placement_reason", "conflict", "owner_slice")
+RESULTS = (
+    "placement", "placement_vcpu", "placement_reason", "placement_time", "conflict", "owner_slice",
+)  # fmt: skip
 BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
 
 
@@ -38,11 +40,9 @@ def pair_of(low: int | None, high: int | None) -> tuple[int | None, int | None]:
 
 
 def _labelled(rows: pl.DataFrame, label: dict[str, Any]) -> pl.DataFrame:
+    words = {key: pl.String for key in label if key != "perf_told"}
     return rows.select(
-        pl.lit(label["placement"]).alias("placement"),
-        pl.lit(label["perf_told"]).alias("perf_told"),
-        pl.lit(label["hook"], pl.String).alias("hook"),
-        pl.all(),
+        *(pl.lit(value, words.get(key)).alias(key) for key, value in label.items()), pl.all()
     )
 
 
@@ -79,8 +79,13 @@ def result_rows(
     """Add one design's rows to `rows`, by the names of RESULTS; met: its rows of `conflict`."""
     placement, pair = design.placement, outcome.counts
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
-    rows["conflict"].append(_labelled(met, label))
-    rows["owner_slice"].append(_labelled(_slices(outcome.slices[1], part), label))
+    more = {"guard": ",".join(design.guard), "clearing": design.clearing}
+    rows["conflict"].append(_labelled(met, {**label, **more}))
+    owners = _labelled(_slices(outcome.slices[1], part), label)
+    # Guards and clearing move no swap: who owns the PMU is told once.
+    if not any({key: row[key] for key in label} == label for row in rows["placement"]):
+        rows["owner_slice"].append(owners)
+    label.update(more)
     hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
 
     def counted(per: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
@@ -103,15 +108,21 @@ def result_rows(
         return made
 
     name = {"placement": placement.name}
+    own = answer["leak_ns"]["by_clearing"][design.clearing]
+    leak = {
+        f"leak_{made}_{bound}": own[f"{key}_{bound}"]
+        for made, key in (("to_user_ns", "to_user"), ("windows", "windows"))
+        for bound in ("low", "high")
+    }
     if any(row["placement"] == placement.name for row in rows["placement"]):
         # Options move no swap: their counts are the same.
-        rows["placement"].append({**_first(rows["placement"], placement.name), **label})
+        rows["placement"].append({**_first(rows["placement"], placement.name), **label, **leak})
         return
     overhead = {
         f"overhead_{x}_ns": answer["overhead"][f"{x}_ns"] for x in ("low", "typical", "high")
     }
     every = counted([c.vcpus.sum(axis=0) for c in pair])
-    rows["placement"].append({**label, "boundary": placement.boundary, **every, **overhead})
+    rows["placement"].append({**label, "boundary": placement.boundary, **every, **overhead, **leak})
     for v in range(pair[0].vcpus.shape[0]) if part.vcpus is None else part.vcpus:
         rows["placement_vcpu"].append({**name, "vcpu": v, **counted([c.vcpus[v] for c in pair])})
     for number, reason in enumerate([None, *store.manifest["reasons"]]):
@@ -127,10 +138,12 @@ def result_rows(
 
 
 def write_results(
-    store: Store, names: list[str], cost: str | None, asked: Asked, rows: dict[str, list[Any]]
-) -> None:
+    store: Store, names: list[str], cost: str | None, asked: Asked, rows: dict[str, list[Any]],
+    buckets: int,
+) -> None:  # fmt: skip
     """Write one result set, whole or not at all; its folder is named by what was asked for."""
-    key = json.dumps([sorted(names), cost, DATA_VERSION, asked.as_json()])
+    # More buckets are another table.
+    key = json.dumps([sorted(names), cost, DATA_VERSION, asked.as_json(), buckets])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = store.path / WHATIF_FOLDER
     try:

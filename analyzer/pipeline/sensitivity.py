@@ -62,6 +62,11 @@ def _label(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
         return str(answer["name"])
     options = answer["options"]
     words = [answer["name"], "told" if options["perf_told"] else "untold", options.get("hook")]
+    same = [other["options"] for other in answers if other["name"] == answer["name"]]
+    if any(other.get("guard") != options.get("guard") for other in same):
+        words.append("+".join(options["guard"]) or "unguarded")
+    if any(other.get("clearing") != options.get("clearing") for other in same):
+        words.append(options["clearing"])
     return "/".join(str(word) for word in words if word)
 
 

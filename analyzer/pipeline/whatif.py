@@ -7,6 +7,7 @@ from typing import Any
 
 from analyzer.errors import MissingEvents
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
+from analyzer.pipeline.by_time import BUCKETS, time_rows
 from analyzer.pipeline.conflicts import (
     Episodes,
     conflict_rows,
@@ -14,12 +15,13 @@ from analyzer.pipeline.conflicts import (
     summary_of,
     timer_interrupts_met,
 )
-from analyzer.pipeline.exposure import feasible_of, leak_of, unseen_of
+from analyzer.pipeline.exposure import feasible_of, guards_of, leak_of, unseen_of
+from analyzer.pipeline.leaks import find_leaks
 from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
-from analyzer.pipeline.replays import Design, Outcome, replay_all
+from analyzer.pipeline.replays import Design, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
 from analyzer.pipeline.ticks import count_ticks
@@ -32,12 +34,13 @@ __all__ = ["whatif"]
 
 def whatif(
     store: Store, designs: list[Design], cost: str | None = None, emulated: bool | None = None,
-    asked: Asked | None = None, sensitivity: bool = False,
+    asked: Asked | None = None, sensitivity: bool = False, by_time: bool = False,
+    buckets: int = BUCKETS,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the answer of design.md section 10; result tables go to the store.
 
-    `asked` restricts what is counted; `recording` describes the whole. MissingEvents where the
-    recording has no vCPU.
+    `asked` restricts what is counted; `recording` describes the whole. by_time: what the table
+    `placement_time` holds stands in the answer, too. MissingEvents where the recording has no vCPU.
     """
     asked = asked or Asked()
     recording = dict(store.manifest["recording"])
@@ -55,25 +58,34 @@ def whatif(
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
     used: set[str] = set()
-    for design in designs:
+    pairs = [(design, outcomes[design]) for design in designs]
+    leaks = find_leaks(store, pairs, part)
+    times = time_rows(store, pairs, part, buckets)
+    for (name, hook), some in times.items():
+        rows["placement_time"] += [{"placement": name, "hook": hook, **row} for row in some]
+    for design, leak in zip(designs, leaks, strict=True):
         outcome = outcomes[design]
         answer = _answer(store, design, outcome.counts, recording, part_ns, pricing)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
         timers = timer_interrupts_met(store, outcome)
         answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
-        _expose(answer, design, outcome, shown)
+        answer["guards"] = guards_of(store, design, shown.episodes, met)
+        answer["leak_ns"] = leak_of(design, leak)
+        _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
         result_rows(store, design, outcome, met, answer, rows, part)
         for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
             mine = [row for row in rows[table] if row["placement"] == design.placement.name]
             answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
+        if by_time:
+            answer["by_time"] = times[design.placement.name, design.hook]
     set_dominated(pricing, answers)
     moves = None
     if sensitivity:
         moves = add_sensitivity(pricing, answers, recording, count_ticks(store, part, recording))
-    write_results(store, [d.label for d in designs], cost, asked, rows)
+    write_results(store, [d.label for d in designs], cost, asked, rows, buckets)
     vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
     return {
         "schema": "vpmu-analyzer/whatif/1",
@@ -99,9 +111,7 @@ class _Shown:
     feasible: tuple[str, str]
 
 
-def _expose(answer: dict[str, Any], design: Design, outcome: Outcome, shown: _Shown) -> None:
-    user = [int(c.vcpus[:, q.N_USER].sum()) for c in outcome.counts]
-    answer["leak_ns"] = leak_of(min(user), max(user))
+def _expose(answer: dict[str, Any], design: Design, shown: _Shown) -> None:
     answer["unseen"] = shown.unseen
     answer["feasible"], answer["because"] = shown.feasible
     answer["guest_uncounted_ns"] = answer["guest_ns"] if design.told else 0

@@ -2,15 +2,22 @@
 
 from analyzer.replay.cost import CostFile, load_cost, swap_cost
 from analyzer.replay.placement import (
+    CLEARINGS,
+    GUARDS,
     HOOKS,
     Placement,
+    default_guard,
     leaves_range,
     load_placement,
+    read_placement,
     shipped_placements,
+    shipped_text,
 )
 from analyzer.replay.run import Counts, Part, Replay, Scratch
 
 __all__ = [
+    "CLEARINGS",
+    "GUARDS",
     "HOOKS",
     "CostFile",
     "Counts",
@@ -18,9 +25,12 @@ __all__ = [
     "Placement",
     "Replay",
     "Scratch",
+    "default_guard",
     "leaves_range",
     "load_cost",
     "load_placement",
+    "read_placement",
     "shipped_placements",
+    "shipped_text",
     "swap_cost",
 ]

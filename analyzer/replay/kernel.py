@@ -33,13 +33,14 @@ OVERFLOW = int(Context.GUEST_PMI)
 GUEST, LOOP, OUTER, SHIFT = int(Level.GUEST), int(Level.LOOP), int(Level.OUTER), REASON_SHIFT
 OUT, IN = int(Context.SWITCH_OUT), int(Context.SWITCH_IN)
 LEVELS = 63
-# State of a CPU; of the present stay its number, begin, last VM entry and how many there were; at a
-# context switch whose the PMU was before the swaps and between them, and when that was.
+# State of a CPU; of the present stay its number, begin, last VM entry, how many there were, and
+# whether a load began it (else it was on where we first saw it); at a context switch whose the PMU
+# was before the swaps and between them, and when that was.
 (
     K_LAST, K_CURRENT, K_OWNER, K_LEVELS, K_IRQ, K_STAY, K_SINCE, K_ENTERED, K_ENTRIES, K_BEFORE,
-    K_BETWEEN, K_SWITCH_TS, K_HOST, K_CORE,
-) = range(14)  # fmt: skip
-CPU_COLUMNS = 14
+    K_BETWEEN, K_SWITCH_TS, K_HOST, K_CORE, K_LOADED,
+) = range(15)  # fmt: skip
+CPU_COLUMNS = 15
 NO_SWITCH = -(2**63)
 # State of a vCPU: the CPU that has its state (-1: none), whether its guest uses its PMU (-1: nobody
 # knows), whether it ever did.
@@ -66,9 +67,9 @@ Q_EXITS, Q_LOADS, Q_PUTS, Q_BLIND, Q_OPEN = range(5)
 HELD = 5
 # Columns of an owner slice and of an episode that met a guest's state, and which of the two. Both
 # count VM entries of the stay: in all, and up to the episode, which may have an entry's very time.
-S_STAY, S_CPU, S_VCPU, S_TS, S_END, S_ENTERED, S_WHOLE, S_ENTRIES = range(8)
+S_STAY, S_CPU, S_VCPU, S_TS, S_END, S_ENTERED, S_WHOLE, S_ENTRIES, S_LOADED = range(9)
 E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED, E_ENTRIES = range(8)
-ROW = 8
+ROW = 9
 SLICES, MEETINGS, STAYS = range(3)
 BY_NOTIFIER = 1
 # How a stay ended; numpy's numbers, see analyzer.jit.
@@ -133,6 +134,7 @@ def _disown(cpus, c, vcpus, ts, whole, slices, filled):  # type: ignore[no-untyp
     slices[n, S_VCPU], slices[n, S_WHOLE] = cpus[c, K_OWNER], whole
     slices[n, S_TS], slices[n, S_END] = cpus[c, K_SINCE], ts
     slices[n, S_ENTERED], slices[n, S_ENTRIES] = cpus[c, K_ENTERED], cpus[c, K_ENTRIES]
+    slices[n, S_LOADED] = cpus[c, K_LOADED]
     filled[SLICES] += 1
     vcpus[cpus[c, K_OWNER], V_CPU] = -1
     cpus[c, K_OWNER] = -1
@@ -162,6 +164,7 @@ def _load(  # type: ignore[no-untyped-def]
         cpus[away, K_LAST] = ts
         _put(cpus, away, vcpus, ts, counted[away], count, held, slices, filled)
     _own(cpus, c, vcpus, v, ts, filled)
+    cpus[c, K_LOADED] = 1
     count[v, N_LOADS] += counted[c]
     held[v, Q_LOADS] += counted[c]
 
@@ -309,6 +312,7 @@ def replay(  # type: ignore[no-untyped-def]
                 cpus[c, K_LEVELS] |= levels
                 if levels & mask and cpus[c, K_OWNER] != v and rules[R_DEMAND] == 0:
                     _own(cpus, c, vcpus, v, ts[n], filled)
+                    cpus[c, K_LOADED] = 0
                     count[v, N_START] += one
         elif what <= ENTRY:
             cpus[c, K_CURRENT] = v

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,17 @@ from analyzer.timeline.attribution import Context
 from analyzer.timeline.points import Kind, Level
 
 __all__ = [
+    "CLEARINGS",
+    "GUARDS",
     "HOOKS",
     "Placement",
+    "default_guard",
     "leaves_range",
     "load_placement",
+    "read_placement",
     "rules_of",
     "shipped_placements",
+    "shipped_text",
     "transition_table",
 ]
 
@@ -42,6 +49,18 @@ PUT_WORDS = {
 # Which hook swaps at a context switch: perf's own, before perf's work, or KVM's preempt notifiers,
 # which run after it; kernel._meet.
 HOOKS = ("perf", "notifier")
+# What keeps the host's own work out of a guest's state: interrupts are off around the swap; perf's
+# NMI handler returns at once while a guest's state is on; a guest's overflow comes on a vector of
+# its own and is no NMI. Mainline 7.x has all three: facts/x86.md 6.
+GUARDS = ("irq_off", "nmi_guard", "dedicated_vector")
+# What a put writes to a guest's counters: 0 to every one, 0 to those that are not 0 (mainline), or
+# nothing.
+CLEARINGS = ("blind", "dirty", "none")
+# Words that swap when the vCPU's thread is scheduled: there a hook has to be named.
+SWITCHED = ("vcpu_load", "vcpu_put", "sched_in", "sched_out")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+# A declaration is a screenful; chosen by us, so that no endless file is read.
+MOST_BYTES = 1 << 16
 # Contexts of host perf's episodes that `evict` may name, and their numbers.
 EVICT_WORDS = {
     "tick": (Context.TICK,),
@@ -84,6 +103,9 @@ class Placement:
     evict_core: bool = False
     host_events: str = "never"
     demand: str = "never"
+    # None: what goes with being told or not, see default_guard.
+    guard: tuple[str, ...] | None = None
+    clearing: str = "dirty"
 
 
 _REQUIRED: dict[str, type] = {
@@ -92,10 +114,12 @@ _REQUIRED: dict[str, type] = {
 }  # fmt: skip
 _OPTIONAL: dict[str, type] = {
     "hook": str, "kind": str, "evict": list, "evict_core": bool, "host_events": str, "demand": str,
+    "guard": list, "clearing": str,
 }  # fmt: skip
 _WORDS: dict[str, Iterable[str]] = {
     "schema": (SCHEMA,), "load": LOAD_WORDS, "put": PUT_WORDS, "hook": HOOKS, "kind": KINDS,
-    "evict": EVICT_WORDS, "host_events": HOST_WORDS, "demand": DEMAND_WORDS,
+    "evict": EVICT_WORDS, "host_events": HOST_WORDS, "demand": DEMAND_WORDS, "guard": GUARDS,
+    "clearing": CLEARINGS,
 }  # fmt: skip
 
 
@@ -108,25 +132,66 @@ def load_placement(text: str, origin: str) -> Placement:
     kinds = {**_REQUIRED, **_OPTIONAL}
     for key, kind in kinds.items():
         if not isinstance(raw.get(key), kind) and (key in raw or key in _REQUIRED):
-            raise UsageError(f"{origin}: key {key!r} must be there and be a {kind.__name__}")
-    for key in raw:
+            raise UsageError(
+                f"{origin}: key {key!r} must be there and be a {kind.__name__}{_of(key)}"
+            )
+    for key, value in raw.items():
         if key not in kinds:
             raise UsageError(f"{origin}: key {key!r} is unknown; allowed: {', '.join(kinds)}")
+        for word in value if isinstance(value, list) else ():
+            if not isinstance(word, str):
+                raise UsageError(
+                    f"{origin}: key {key!r} holds {word!r}; allowed: strings{_of(key)}"
+                )
     for key, words in _WORDS.items():
         value = raw.get(key, [])
         for word in value if isinstance(value, list) else [value]:
             if word not in words:
-                allowed = ", ".join(repr(w) for w in words)
-                raise UsageError(f"{origin}: key {key!r} is {word!r}; allowed: {allowed}")
+                raise UsageError(f"{origin}: key {key!r} is {word!r}; allowed{_of(key)}")
+    if not NAME.fullmatch(raw["name"]) or raw["name"] == "all":
+        allowed = "up to 40 of a-z, 0-9, - and _, and not all, which means every shipped one"
+        raise UsageError(f"{origin}: key 'name' is {raw['name']!r}; allowed: {allowed}")
     if not raw["load"] and raw.get("kind") != "trap":
-        raise UsageError(f"{origin}: key 'load' is empty; allowed: {', '.join(LOAD_WORDS)}")
+        raise UsageError(f"{origin}: key 'load' is empty; allowed{_of('load')}")
     if raw["load"] and not raw["put"] and not raw.get("evict"):
         raise UsageError(f"{origin}: keys 'put' and 'evict' are empty: nothing would ever put")
+    switched = [word for word in (*raw["load"], *raw["put"]) if word in SWITCHED]
+    if switched and "hook" not in raw:
+        problem = f"{switched[0]!r} swaps at context switches, by a hook"
+        raise UsageError(f"{origin}: key 'hook' must be there: {problem}; allowed{_of('hook')}")
     made: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
     }
     del made["schema"]
     return Placement(**made)
+
+
+def _of(key: str) -> str:
+    # The words that a key takes, as the end of a line; nothing where it takes free text.
+    return ": " + ", ".join(repr(word) for word in _WORDS[key]) if key in _WORDS else ""
+
+
+def read_placement(path: Path) -> Placement:
+    """Return the placement in a user's file; UsageError as load_placement, or if it isn't read."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise UsageError(f"{path}: more than {MOST_BYTES} bytes: this is no placement")
+        return load_placement(raw.decode(), str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the placement: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start} is no UTF-8") from error
+
+
+def default_guard(told: bool) -> tuple[str, ...]:
+    """Return the guards that a design has where nothing names any.
+
+    The vector and the NMI guard are part of perf's guest-context API: who doesn't call it has only
+    what KVM can do alone.
+    """
+    return GUARDS if told else ("irq_off",)
 
 
 def rules_of(placement: Placement, most: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -142,14 +207,25 @@ def rules_of(placement: Placement, most: bool) -> np.ndarray[Any, np.dtype[np.in
     return rules
 
 
+def _shipped() -> dict[str, str]:
+    # Texts by name, innermost placement first; a file is named as the placement in it.
+    folder = resources.files("analyzer").joinpath("placements")
+    files = {file.name: file for file in folder.iterdir()}
+    names = [name for name in ORDER if f"{name}.toml" in files]
+    return {name: files[f"{name}.toml"].read_text(encoding="utf-8") for name in names}
+
+
 def shipped_placements() -> dict[str, Placement]:
     """Return the placements that come with the program, innermost first."""
-    found: dict[str, Placement] = {}
-    for file in resources.files("analyzer").joinpath("placements").iterdir():
-        if file.name.endswith(".toml"):
-            placement = load_placement(file.read_text(encoding="utf-8"), file.name)
-            found[placement.name] = placement
-    return {name: found[name] for name in ORDER if name in found}
+    return {name: load_placement(text, f"{name}.toml") for name, text in _shipped().items()}
+
+
+def shipped_text(name: str) -> str:
+    """Return a shipped placement's TOML as declared; UsageError for a name that there is not."""
+    texts = _shipped()
+    if name not in texts:
+        raise UsageError(f"placement {name!r} is unknown; allowed: {', '.join(texts)}")
+    return texts[name]
 
 
 def leaves_range(placement: Placement) -> bool:

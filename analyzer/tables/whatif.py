@@ -10,6 +10,18 @@ _NAME = Column("placement", "string", "name of the placement", "its TOML")
 _OPTIONS = (
     Column("perf_told", "bool", "option: perf is told at the boundary", "its TOML, --perf"),
     Column("hook", "string", "option: perf or notifier", "its TOML, --hook", None, True),
+    Column(
+        "guard",
+        "string",
+        "option: irq_off, nmi_guard, dedicated_vector or fewer, joined by commas; empty: none",
+        "its TOML, --guard",
+    ),
+    Column(
+        "clearing",
+        "string",
+        "option: what a put writes to the guest's counters: blind, dirty or none",
+        "its TOML, --clearing",
+    ),
 )
 
 
@@ -53,6 +65,12 @@ PLACEMENT = Table(
         Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
         Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
         Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+        *_range(
+            "leak_to_user_ns",
+            "ns",
+            "others' code beside the guest's values, under this clearing, if RDPMC were allowed",
+        ),
+        *_range("leak_windows", "windows", "stays and stretches after a put that leak so"),
     ),
     sort=None,
 )
@@ -92,6 +110,25 @@ PLACEMENT_REASON = Table(
     ),
     sort=None,
 )
+PLACEMENT_TIME = Table(
+    "placement_time",
+    "whatif",
+    "one row a placement, hook, bound of the marks and bucket of time: each bound sums up to its "
+    "totals",
+    (
+        _NAME,
+        Column("hook", "string", "option: perf or notifier", "its TOML, --hook", None, True),
+        Column("bound", "enum", "exact; where marks leave a range: fewest and most", "replay"),
+        Column("bucket", "int32", "number of the bucket", "--buckets"),
+        Column("ts", "int64", "where it begins", "derived", "ns"),
+        Column("end", "int64", "where it ends", "derived", "ns"),
+        Column("loads", "int64", "guest's PMU state put on a CPU", "owner_slice", "swaps"),
+        Column("puts", "int64", "guest's PMU state taken off", "owner_slice", "swaps"),
+        Column("residency_ns", "int64", "with it on, all CPUs together", "owner_slice", "ns"),
+        Column("blind_ns", "int64", "of that, in host code", "owner_slice, point", "ns"),
+    ),
+    sort=None,
+)
 CONFLICT = Table(
     "conflict",
     "whatif",
@@ -116,4 +153,4 @@ CONFLICT = Table(
         Column("until", "int64", "the put; null: none was seen", "replay", "ns", True),
     ),
 )
-WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, CONFLICT)
+WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, PLACEMENT_TIME, CONFLICT)
