@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.pricing import Model, Pricing, amounts_of, counts_of, vectors_of
+from analyzer.pipeline.pricing import (
+    Model,
+    Pricing,
+    amounts_of,
+    counts_of,
+    is_lower_bound,
+    vectors_of,
+)
 from analyzer.pipeline.ticks import INTERRUPTED, Ticks
 from analyzer.replay.algebra import (
     break_even,
@@ -29,8 +36,6 @@ __all__ = ["add_sensitivity", "set_dominated"]
 Array = np.ndarray[Any, Any]
 POINTS = 10_000
 HZ = {"100": 100, "250": 250, "1000": 1000, "nohz_full": 0}
-# A bound that nobody can build: it is compared with others, and wins against none.
-HINDSIGHT = "oracle"
 EXIT_FACTORS = (0.5, 2.0, 10.0)
 # Where no such exit tells: an interrupt always ends guest mode and the inner loop, and neither the
 # run loop around it nor the thread's turn on the CPU.
@@ -54,6 +59,12 @@ def _conflicts(answer: dict[str, Any]) -> tuple[float, float]:
     low = found.get("observed_low")
     most = observed + sum((found.get("inferred") or {}).values())
     return observed if low is None else sum(low.values()), most
+
+
+def _competes(answer: dict[str, Any]) -> bool:
+    # A bound that nobody can build, and a price that holds only what was seen: they are compared
+    # with others, and win against none.
+    return answer.get("kind") != "hindsight" and not is_lower_bound(answer)
 
 
 def _label(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
@@ -84,7 +95,7 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
         better &= dominates(
             counts[:, 0], counts[:, 2], model.latencies, other[:, :, 0], other[:, :, 1]
         )
-    better[[answer["name"] == HINDSIGHT for answer in answers]] = False
+    better[[not _competes(answer) for answer in answers]] = False
     for at, answer in enumerate(answers):
         by = np.flatnonzero(better[:, at])
         answer["dominated_by"] = [_label(answers[one], answers) for one in by]
@@ -149,7 +160,7 @@ def _regions(model: Model, counts: Array, answers: list[dict[str, Any]]) -> dict
     low, high = np.append(model.latencies[0], 0.0), np.append(model.latencies[2], 1.0)
     points = sample_between(low, high, POINTS)
     overheads = sweep(counts[:, 0], counts[:, 2], points[:, :-1], points[:, -1])
-    every = np.array([answer["name"] != HINDSIGHT for answer in answers])
+    every = np.array([_competes(answer) for answer in answers])
     most = np.array([_conflicts(answer)[1] for answer in answers])
     known = not np.isnan(most).any()
     return {
@@ -196,7 +207,7 @@ def _hz(
     swaps, told_by = _swaps_per_interrupt(answer)
     one_save = np.array([0.0, 1.0, 1.0]) * (answer["boundary"] != "exit")
     amounts = np.stack([swaps, swaps, one_save], axis=1)
-    vectors = vectors_of(pricing, model, answer["boundary"])
+    vectors = vectors_of(pricing, model, answer)
     one = count_operations(amounts, vectors)
     per_tick = intervals(one[None], model.latencies)[0]
     overheads: dict[str, Any] | None = None
@@ -242,7 +253,7 @@ def _exit_rate(
         known = all(row[f"{key}_high"] is not None for row in rows)
         high = sum(row[f"{key}_high"] for row in rows) if known else np.nan
         after[:, column] = np.fmin([low, (low + high) / 2, high], whole[:, column])
-    vectors = vectors_of(pricing, model, answer["boundary"])
+    vectors = vectors_of(pricing, model, answer)
     part = count_operations(after, vectors)
     price = intervals(counts[None], model.latencies)[0]
     exits = answer["exits"]

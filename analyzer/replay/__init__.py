@@ -4,9 +4,11 @@ from analyzer.replay.cost import CostFile, load_cost
 from analyzer.replay.placement import (
     HOOKS,
     Placement,
+    has_rules,
     leaves_range,
     load_placement,
     shipped_placements,
+    transition_table,
 )
 from analyzer.replay.run import Counts, Part, Replay
 
@@ -17,8 +19,10 @@ __all__ = [
     "Part",
     "Placement",
     "Replay",
+    "has_rules",
     "leaves_range",
     "load_cost",
     "load_placement",
     "shipped_placements",
+    "transition_table",
 ]

@@ -18,6 +18,7 @@ from analyzer.timeline.points import Kind, Level
 __all__ = [
     "HOOKS",
     "Placement",
+    "has_rules",
     "leaves_range",
     "load_placement",
     "rules_of",
@@ -141,6 +142,11 @@ def rules_of(placement: Placement, most: bool) -> np.ndarray[Any, np.dtype[np.in
     rules[q.R_DEMAND] = q.NEVER if placement.kind == "trap" else DEMAND_WORDS[placement.demand]
     rules[q.R_LOOP] = int(PUT_WORDS["loop_end"][most])
     return rules
+
+
+def has_rules(placement: Placement) -> bool:
+    """Say whether more than edges of levels decide when it swaps: demand, eviction, host events."""
+    return bool(rules_of(placement, False)[: q.R_LOOP].any())
 
 
 def shipped_placements() -> dict[str, Placement]:

@@ -38,6 +38,11 @@ _COUNTS = (
     *_range("blind_interrupt_ns", "ns", "of that, vectors, irqs, softirqs and NMIs"),
     *_range("blind_other_ns", "ns", "of that, anything else"),
 )
+_PRICES = (
+    Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
+    Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
+    Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+)
 PLACEMENT = Table(
     "placement",
     "whatif",
@@ -50,9 +55,7 @@ PLACEMENT = Table(
         Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
         Column("loaded_at_end", "int64", "stretches of whole data that end loaded", "replay"),
         Column("guest_ns", "int64", "time in guest mode", "replay", "ns"),
-        Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
-        Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
-        Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+        *_PRICES,
     ),
     sort=None,
 )
@@ -67,6 +70,8 @@ PLACEMENT_VCPU = Table(
         Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
         Column("loaded_at_end", "int64", "stretches of whole data that end loaded", "replay"),
         Column("guest_ns", "int64", "time in guest mode", "replay", "ns"),
+        Column("exits", "int64", "its exits", "replay", "events"),
+        *_PRICES,
     ),
     sort=None,
 )
@@ -89,6 +94,22 @@ PLACEMENT_REASON = Table(
         *_range("loads", "swaps", "guest's PMU state put on the CPU"),
         *_range("puts", "swaps", "guest's PMU state taken off"),
         *_range("blind_ns", "ns", "time in host code while it is on"),
+        *_PRICES,
+    ),
+    sort=None,
+)
+PLACEMENT_TIME = Table(
+    "placement_time",
+    "whatif",
+    "one row a placement and time bucket, so that phases show",
+    (
+        _NAME,
+        Column("ts", "int64", "where the bucket begins", "derived", "ns"),
+        Column("end", "int64", "where it ends", "derived", "ns"),
+        Column("exits", "int64", "exits in it", "replay", "events"),
+        *_range("loads", "swaps", "guest's PMU state put on the CPU"),
+        *_range("puts", "swaps", "guest's PMU state taken off"),
+        *_PRICES,
     ),
     sort=None,
 )
@@ -116,4 +137,4 @@ CONFLICT = Table(
         Column("until", "int64", "the put; null: none was seen", "replay", "ns", True),
     ),
 )
-WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, CONFLICT)
+WHATIF = (PLACEMENT, PLACEMENT_VCPU, PLACEMENT_REASON, PLACEMENT_TIME, CONFLICT)
