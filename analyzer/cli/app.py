@@ -163,12 +163,15 @@ def whatif_command(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="the long tables, too: by exit reason, by vCPU, …")
+    ] = False,
     emulated: Emulated = None,
     json_output: Json = False,
 ) -> None:
     """Replay placements of the swap over a recording: swaps, overhead, blind time."""
     _announce()
-    from analyzer.cli import render
+    from analyzer.cli import render, render_whatif
     from analyzer.pipeline import Asked, IngestOptions, choose_designs, whatif
 
     designs = choose_designs(_words(boundary) or ["all"], _words(perf), _words(hook))
@@ -179,7 +182,7 @@ def whatif_command(
     if json_output:
         render.print_json(answer)
     else:
-        render.print_whatif(str(store.path), answer)
+        render_whatif.print_whatif(str(store.path), answer, full)
         if sensitivity:
             from analyzer.cli.render_costs import print_sensitivity
 

@@ -26,8 +26,9 @@ TOTALS = {
 IPI, TRAP = "ipi_roundtrip", "trapped_pmu_write"
 
 
-def arming_traps(store: Store, part: Part) -> dict[str, Three]:
-    """Return how many first uses of the guest's PMU trap, by the word of `demand`.
+def arming_traps(store: Store, part: Part) -> dict[str, Three] | None:
+    """Return how many first uses of the guest's PMU trap, by the word of `demand`; None where
+    nothing recorded tells of its use.
 
     while_used: each time that a guest begins to use its PMU again; once_used: once a vCPU. A first
     sight of a guest that uses it may be the first use or not: only high has it there, but once_used
@@ -36,6 +37,8 @@ def arming_traps(store: Store, part: Part) -> dict[str, Three]:
     import polars as pl
 
     uses = points_of(store, [Kind.GUEST_PMU])
+    if uses.is_empty():
+        return None
     held = part.holds(*(uses[name].to_numpy() for name in ("ts", "cpu", "vcpu")))
     before = pl.col("detail").shift(1).over("vcpu")
     ever = pl.col("detail").cum_max().shift(1).over("vcpu").fill_null(0)
@@ -60,7 +63,7 @@ def _pair(pair: tuple[Counts, Counts], column: int) -> tuple[int, int]:
 
 def set_beside(
     answer: dict[str, Any], placement: Placement, pair: tuple[Counts, Counts],
-    arming: dict[str, Three], emulation: Emulation | None,
+    arming: dict[str, Three] | None, emulation: Emulation | None,
 ) -> None:  # fmt: skip
     """Set `evictions`, `bound` and `extra_operations` of one placement's answer."""
     contexts: dict[str, list[int]] = {}
@@ -81,9 +84,12 @@ def set_beside(
     if high:
         # The state that is wanted here lies on another CPU, which has to be told to put it.
         extra[IPI] = (low, (low + high) / 2, high)
-    if arming[placement.demand][2]:
-        extra[TRAP] = arming[placement.demand]
     answer["bound"] = answer["emulation"] = None
+    if arming is None and placement.demand == "once_used":
+        # It waits for a use that nobody could see.
+        answer["bound"] = "lower"
+    elif arming is not None and arming[placement.demand][2]:
+        extra[TRAP] = arming[placement.demand]
     if emulation is not None:
         extra |= emulation.operations()
         answer["bound"] = "lower" if emulation.is_lower else "interval"

@@ -258,7 +258,8 @@ def set_guest_effect(
     effect["entries_with_swap_low"], effect["entries_with_swap_high"] = with_swap
     effect["entry_latency_ns"] = effect["wakeup_latency_ns"] = None
     # Without swaps the latency is the traps', and which entry each delays is not asked here.
-    known = answer["kind"] != "trap" and answer["loads_high"] is not None
+    known = answer["loads_high"] is not None and answer["kind"] != "trap"
+    known &= not is_lower_bound(answer)
     if known and held.any():
         effect["entry_latency_ns"] = _distribution(units, before)  # type: ignore[arg-type]
     effect["wakeups"] = int(np.count_nonzero(woken))

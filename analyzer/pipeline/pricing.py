@@ -75,6 +75,8 @@ PRICING_ASSUMPTIONS = {
     "share-only": "only the guest's share is swapped, priced as all of the guest's counters",
     "callbacks-free": "perf's call into KVM to evict costs nothing beside the put, the load that "
     "follows and, from another CPU, an IPI",
+    "use-unknown": "nothing recorded tells whether a guest uses its PMU: a placement that waits "
+    "for its first use has a lower bound only",
     "arming-traps": "a guest's first access to its PMU traps: priced as one trapped write",
     "not-modelled": "cache refill, PEBS drain, and trapped accesses while loaded are not priced",
 }
@@ -303,9 +305,9 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
 
 
 def is_lower_bound(answer: dict[str, Any]) -> bool:
-    """Say whether the price of a placement without swaps holds only what happened to be seen."""
-    counted = "extra_operations" in answer and answer.get("bound") != "lower"
-    return answer["boundary"] == NO_SWAP and not counted
+    """Say whether a placement's price holds only what happened to be seen of what it pays."""
+    uncounted = answer["boundary"] == NO_SWAP and "extra_operations" not in answer
+    return uncounted or answer.get("bound") == "lower"
 
 
 def priced_assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]:
@@ -314,6 +316,8 @@ def priced_assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]
     if answer["boundary"] == NO_SWAP:
         lower = is_lower_bound(answer)
         return [*used, "instead-of-swaps" if lower else "emulation-counted"]
+    if is_lower_bound(answer):
+        used.append("use-unknown")
     kind, told = answer.get("kind", "swap"), answer["options"]["perf_told"]
     if pricing.recorded is None:
         used += ["guest-pmu-state", *(["no-host-events"] if told else [])]

@@ -31,7 +31,7 @@ from analyzer.replay.algebra import (
 )
 from analyzer.replay.cost import LEVELS
 
-__all__ = ["add_sensitivity", "set_dominated"]
+__all__ = ["add_sensitivity", "conflicts_of_answer", "label_of", "set_dominated"]
 
 Array = np.ndarray[Any, Any]
 POINTS = 10_000
@@ -49,9 +49,11 @@ def _levels(values: Array) -> dict[str, float | None]:
     }
 
 
-def _conflicts(answer: dict[str, Any]) -> tuple[float, float]:
-    # Observed ones by the shortest stays are certain, inferred ones possible; NaN where nobody
-    # looked, or no host event was active.
+def conflicts_of_answer(answer: dict[str, Any]) -> tuple[float, float]:
+    """Return the least and the most conflicts; NaN where nobody looked, or no host event was on.
+
+    Observed ones by the shortest stays are certain, inferred ones possible.
+    """
     found = answer["conflicts"]
     if found is None or found["observed"] is None:
         return np.nan, np.nan
@@ -67,8 +69,8 @@ def _competes(answer: dict[str, Any]) -> bool:
     return answer.get("kind") != "hindsight" and not is_lower_bound(answer)
 
 
-def _label(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
-    # A placement asked for with several options needs them to be told apart.
+def label_of(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
+    """Return a placement's name, with its options where it was asked for with several."""
     if sum(other["name"] == answer["name"] for other in answers) == 1:
         return str(answer["name"])
     options = answer["options"]
@@ -82,10 +84,10 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
     Null where conflicts are not known: what is cheaper and less blind may still break perf. With
     two cost files both have to say so.
     """
-    if any(np.isnan(_conflicts(answer)[1]) for answer in answers):
+    if any(np.isnan(conflicts_of_answer(answer)[1]) for answer in answers):
         return
     bounds = [
-        [(answer["blind_ns_low"], answer["blind_ns_high"]), _conflicts(answer)]
+        [(answer["blind_ns_low"], answer["blind_ns_high"]), conflicts_of_answer(answer)]
         for answer in answers
     ]
     other = np.array(bounds, np.float64)
@@ -98,7 +100,7 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
     better[[not _competes(answer) for answer in answers]] = False
     for at, answer in enumerate(answers):
         by = np.flatnonzero(better[:, at])
-        answer["dominated_by"] = [_label(answers[one], answers) for one in by]
+        answer["dominated_by"] = [label_of(answers[one], answers) for one in by]
 
 
 def add_sensitivity(
@@ -128,7 +130,7 @@ def add_sensitivity(
     shares = _regions(model, counts, answers)
     for at, answer in enumerate(answers):
         answer["sensitivity"] = {
-            "label": _label(answer, answers),
+            "label": label_of(answer, answers),
             "operations": {
                 name: {
                     "count": float(moves[at, k]),
@@ -161,7 +163,7 @@ def _regions(model: Model, counts: Array, answers: list[dict[str, Any]]) -> dict
     points = sample_between(low, high, POINTS)
     overheads = sweep(counts[:, 0], counts[:, 2], points[:, :-1], points[:, -1])
     every = np.array([_competes(answer) for answer in answers])
-    most = np.array([_conflicts(answer)[1] for answer in answers])
+    most = np.array([conflicts_of_answer(answer)[1] for answer in answers])
     known = not np.isnan(most).any()
     return {
         "cheapest_share": cheapest_share(overheads, every),
@@ -181,7 +183,7 @@ def _break_even(
             # Costs are proportional to all latencies together: 0 is no news.
             if other == at or np.isnan(factor) or factor == 0:
                 continue
-            row = {"against": _label(answer, answers), "operation": name, "factor": float(factor)}
+            row = {"against": label_of(answer, answers), "operation": name, "factor": float(factor)}
             row["latency_ns"] = row["is_in_range"] = None
             if name != "all":
                 latency = factor * model.latencies[1, k]

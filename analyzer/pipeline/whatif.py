@@ -35,6 +35,7 @@ from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, writ
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
 from analyzer.pipeline.swaps import Course, Swaps, course_of, exits_in_stays, swaps_of
 from analyzer.pipeline.ticks import count_ticks
+from analyzer.pipeline.verdict import verdict_of
 from analyzer.replay import Counts, Part, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
@@ -95,7 +96,7 @@ def whatif(
         moves = add_sensitivity(pricing, answers, recording, count_ticks(store, part, recording))
     write_results(store, [d.label for d in designs], cost, asked, rows)
     vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
-    return {
+    made: dict[str, Any] = {
         "schema": "vpmu-analyzer/whatif/1",
         "recording": recording,
         "asked": asked.as_json(),
@@ -109,6 +110,7 @@ def whatif(
             {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
         ],
     }
+    return {**made, "verdict": verdict_of(pricing, made)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class _Shown:
     episodes: Episodes
     unseen: dict[str, Any] | None
     feasible: tuple[str, str]
-    arming: dict[str, tuple[float, float, float]]
+    arming: dict[str, tuple[float, float, float]] | None
     emulation: Emulation | None
     course: Course
     edges: np.ndarray[Any, np.dtype[np.int64]]
