@@ -81,8 +81,8 @@ def _verdict(console: Console, answer: dict[str, Any]) -> None:
         turns = "no single latency inside its range, the others typical"
         if flips is not None:
             turns = (
-                f"{flips['operation']} at {flips['latency_ns']:.0f} ns instead of "
-                f"{flips['typical_ns']:.0f}, to {flips['to']}"
+                f"{flips['operation']} at {flips['latency_ns']:.1f} ns instead of "
+                f"{flips['typical_ns']:.1f}, to {flips['to']}"
             )
         console.print(Text(f"what would turn it: {turns}"))
     cheaper = verdict["cheaper"]
