@@ -227,7 +227,7 @@ def test_share_of_busy_guests_moves_typical_between_the_ends(cost: str) -> None:
     rows = []
     for share in (0.0, 0.5, 1.0):
         pricing = replace(pricing_of(REAL, cost, None, None), on_share=share)
-        rows.append(vectors_of(pricing, pricing.models[0], "loop")[0])
+        rows.append(vectors_of(pricing, pricing.models[0], counted(0, 0, 0, "loop"))[0])
     low, typical, high = np.stack(rows).transpose(1, 0, 2)
     assert (typical[0] == low[0]).all()
     assert (typical[2] == high[0]).all()

@@ -35,6 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def made(
     name: str, swaps: int, blind: int = 0, conflicts: dict[str, int] | None = None,
     *, exits: int = 1000, boundary: str | None = None, reasons: dict[str, int] | None = None,
+    kind: str = "swap",
 ) -> dict[str, Any]:  # fmt: skip
     """A placement of `whatif` with exact numbers; `reasons`: loads after exits of that reason."""
     rows = [
@@ -45,7 +46,7 @@ def made(
         for reason, n in (reasons or {"HLT": swaps}).items()
     ]  # fmt: skip
     return {
-        "name": name, "boundary": boundary or name, "exits": exits, "guest_ns": 10**9,
+        "name": name, "boundary": boundary or name, "kind": kind, "exits": exits, "guest_ns": 10**9,
         "loads_low": swaps, "loads_high": swaps, "puts_low": swaps, "puts_high": swaps,
         "blind_ns_low": blind, "blind_ns_high": blind, "by_reason": rows, "dominated_by": None,
         "conflicts": None if conflicts is None else {"observed": conflicts, "inferred": {}},
@@ -240,7 +241,7 @@ def test_command_prints_tables_of_100_columns_and_json(store: Store, tmp_path: P
 def test_what_is_not_priced_or_cannot_be_built_wins_against_none() -> None:
     answers = [
         made("loop", 100, conflicts={}), made("emulated", 0, conflicts={}, boundary="none"),
-        made("oracle", 1, conflicts={}),
+        made("oracle", 1, conflicts={}, kind="hindsight"),
     ]  # fmt: skip
     set_dominated(pricing(), answers)
     add_sensitivity(pricing(), answers, REAL)

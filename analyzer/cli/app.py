@@ -204,6 +204,9 @@ def whatif_command(
         bool, typer.Option("--by-time", help="with --json: loads, puts and blind time by bucket")
     ] = False,
     buckets: Annotated[int, typer.Option(help="of time, for --by-time and its table")] = 100,
+    full: Annotated[
+        bool, typer.Option("--full", help="the long tables, too: by exit reason, by vCPU, …")
+    ] = False,
     emulated: Emulated = None,
     host_event: HostEvent = None,
     host_events: HostEvents = None,
@@ -211,7 +214,7 @@ def whatif_command(
 ) -> None:
     """Replay placements of the swap over a recording: swaps, overhead, blind time."""
     _announce()
-    from analyzer.cli import render
+    from analyzer.cli import render, render_whatif
     from analyzer.pipeline import Asked, IngestOptions, choose_designs, host_events_of, whatif
 
     designs = choose_designs(
@@ -227,7 +230,7 @@ def whatif_command(
     if json_output:
         render.print_json(answer)
     else:
-        render.print_whatif(str(store.path), answer)
+        render_whatif.print_whatif(str(store.path), answer, full)
         if sensitivity:
             from analyzer.cli.render_costs import print_sensitivity
 

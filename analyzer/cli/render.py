@@ -1,4 +1,4 @@
-"""How do answers look on a terminal? Tables that fit 100 columns; no arithmetic but of units."""
+"""How do `info` and JSON look on a terminal? Tables of 100 columns; no arithmetic but of units."""
 
 from __future__ import annotations
 
@@ -9,138 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from analyzer.cli.conflicts import print_leaks, print_meetings
-from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, print_head, ranged
+from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, print_head
 from analyzer.cli.inference import print_inference
 from analyzer.cli.recorded import print_recorded
 
-__all__ = ["print_info", "print_json", "print_whatif"]
+__all__ = ["print_info", "print_json"]
 
 
 def print_json(answer: dict[str, Any]) -> None:
     """Print one JSON object."""
     json.dump(answer, sys.stdout, indent=1, ensure_ascii=False)
     print()
-
-
-def _asked(console: Console, asked: dict[str, Any] | None) -> None:
-    if asked is None:
-        return
-    words = [
-        f"{key} {asked[f'{key}_s']} s" for key in ("from", "to") if asked[f"{key}_s"] is not None
-    ]
-    for name, key in (("CPUs", "cpus"), ("vCPUs by tid", "vcpus")):
-        if asked[key]:
-            words.append(f"{name} {', '.join(map(str, asked[key]))}")
-    console.print(Text(f"counted below: {'; '.join(words)} (all of the recording is replayed)"))
-
-
-def print_whatif(store: str, answer: dict[str, Any]) -> None:
-    """Draw the answer of `whatif`."""
-    console = new_console()
-    recording = answer["recording"]
-    print_head(console, store, recording)
-    _asked(console, answer["asked"])
-    console.print()
-    table = new_table(
-        "swaps and residency", ("placement", False), ("loads", True), ("puts", True),
-        ("loaded at start/end", True), ("residency ms", True), ("blind ms", True),
-    )  # fmt: skip
-    drawn: set[str] = set()
-    for p in answer["placements"]:
-        if p["name"] in drawn:
-            continue  # options move no swap
-        drawn.add(p["name"])
-        table.add_row(
-            p["name"],
-            ranged(p["loads_low"], p["loads_high"]),
-            ranged(p["puts_low"], p["puts_high"]),
-            f"{p['loaded_at_start']}/{p['loaded_at_end']}",
-            ranged(p["residency_ns_low"], p["residency_ns_high"], in_ms),
-            ranged(p["blind_ns_low"], p["blind_ns_high"], in_ms),
-        )
-    console.print(table)
-    console.print()
-    kinds = ("kvm", "user", "interrupt", "other")
-    table = new_table("blind time, ms", ("placement", False), *((kind, True) for kind in kinds))
-    placements = list({p["name"]: p for p in answer["placements"]}.values())
-    for p in placements:
-        blind = p["blind_ns"]
-        cells = [ranged(blind[f"{kind}_low"], blind[f"{kind}_high"], in_ms) for kind in kinds]
-        table.add_row(p["name"], *cells)
-    console.print(table)
-    console.print()
-    table = new_table(
-        f"priced overhead ({', '.join(answer['placements'][0]['overhead']['cost_files'])})",
-        ("placement", False), ("low ms", True), ("typical ms", True), ("high ms", True),
-        ("% of guest time", True), ("on assumed", True),
-    )  # fmt: skip
-    for p in placements:
-        overhead = p["overhead"]
-        percent = overhead["percent_of_guest_time"]
-        share = "null"
-        if percent is not None:
-            share = " / ".join(
-                "-" if percent[level] is None else f"{percent[level]:.2f}"
-                for level in ("low", "typical", "high")
-            )
-        assumed = overhead["assumed_share"]
-        cells = [in_ms(overhead[f"{x}_ns"]) for x in ("low", "typical", "high")]
-        table.add_row(p["name"], *cells, share, "-" if assumed is None else f"{assumed:.0%}")
-    console.print(table)
-    console.print()
-    print_meetings(console, answer["placements"])
-    print_leaks(console, answer["placements"])
-    _breakdown(console, answer)
-    for note in answer["notes"]:
-        console.print(Text(note))
-    _truth(console, answer["truth"], answer["recorded"]["what"])
-    console.print(Text("rests on:"))
-    for item in answer["assumptions"]:
-        console.print(Text(f"  {item['id']}: {item['text']}"))
-    if recording["emulated"] is True:
-        console.print(Text("Times of an emulated machine mean nothing: no percentages, no rates."))
-
-
-def _breakdown(console: Console, answer: dict[str, Any]) -> None:
-    placements = list({p["name"]: p for p in answer["placements"]}.values())
-    names = [(p["name"], True) for p in placements]
-    table = new_table("loads by exit reason", ("reason", False), ("exits", True), *names)
-    for rows in zip(*(p["by_reason"] for p in placements), strict=True):
-        loads = [ranged(row["loads_low"], row["loads_high"]) for row in rows]
-        nameless = "not recorded" if answer["notes"] else "none before"
-        reason = escaped(rows[0]["reason"] or nameless)
-        table.add_row(reason, str(rows[0]["exits"]), *loads)
-    console.print(table)
-    console.print()
-    table = new_table("loads by vCPU", ("tid", True), ("vcpu_id", True), *names)
-    for at, vcpu in enumerate(answer["vcpus"]):
-        mine = [p["by_vcpu"][at] for p in placements]
-        loads = [ranged(row["loads_low"], row["loads_high"]) for row in mine]
-        number = "-" if vcpu["vcpu_id"] is None else str(vcpu["vcpu_id"])
-        table.add_row(str(vcpu["tid"]), number, *loads)
-    console.print(table)
-    console.print()
-
-
-def _truth(console: Console, truth: dict[str, Any] | None, what: str | None) -> None:
-    if truth is None:
-        console.print(Text("the kernel's own swaps: not recorded, or at no boundary of these"))
-        return
-    filters = what == "el0_filters"
-    subject = (
-        "the kernel's own filters of EL0 (no swap of registers)"
-        if filters
-        else ("the kernel's own swaps")
-    )
-    predicted = ranged(truth["predicted_loads_low"], truth["predicted_loads_high"])
-    console.print(
-        Text(
-            f"{subject}: {truth['recorded_loads']} loads, {truth['recorded_puts']} puts recorded, "
-            f"at {truth['boundary']}; predicted without looking at registers: {predicted} loads; "
-            f"{truth['differences']} differences"
-        )
-    )
 
 
 def print_info(store: str, answer: dict[str, Any]) -> None:

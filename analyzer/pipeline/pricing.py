@@ -6,6 +6,9 @@ writes depend on what ran between two swaps, so for another placement that mean 
 and the ends of KVM's half come from the architecture's formula (idle and busy guest), those of
 perf's half from the recorded swap that did the least and the one that did the most. Without
 recorded swaps all comes from the formula, and perf's half has no host event to move.
+
+Who moves what depends on the design: where perf is told, perf moves its own events; untold, KVM
+saves and restores the host's registers instead; with the machine's help KVM moves none.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ __all__ = [
     "amounts_of",
     "cost_files_of",
     "counts_of",
+    "is_lower_bound",
+    "is_own",
     "overhead_of",
     "priced_assumptions_of",
     "pricing_of",
@@ -52,7 +57,7 @@ FILES = {
 PRICING_ASSUMPTIONS = {
     "guest-pmu-state": "operations of a swap come from the architecture's formula: low and typical "
     "an idle guest PMU, high one that is used fully",
-    "no-host-events": "no swap is recorded: perf's half is priced as if no host event were active",
+    "no-host-events": "no half of perf's is recorded: it is priced as if no host event were active",
     "recorded-operations": "swaps of the recorded placement are priced by the mean operations of "
     "the recorded ones",
     "modelled-operations": "typical takes the recorded swaps' mean operations for another place, "
@@ -60,12 +65,25 @@ PRICING_ASSUMPTIONS = {
     "perf's largest: elided writes depend on what ran between",
     "exit-save": "with the guest's state left on over an exit, KVM saves its global control there: "
     "low never, high at each exit",
-    "instead-of-swaps": "what a perf-backed PMU pays instead of swaps is not counted: its price is "
-    "a lower bound, with no typical and no high",
+    "instead-of-swaps": "what a perf-backed PMU pays instead of swaps leaves no trace but where "
+    "KVM intercepts: its price is a lower bound, with no typical and no high",
+    "emulation-counted": "a perf-backed PMU pays for its recorded traps, reprogramming and PMIs; "
+    "accesses that KVM intercepts under mediation as well, and injecting a PMI, count in high only",
+    "host-saved-by-kvm": "untold: no half of perf's, KVM saves and restores as many of the host's "
+    "counters as the guest has",
+    "machine-swaps": "the machine moves the guest's registers in no time that is known: 0 is taken",
+    "share-only": "only the guest's share is swapped, priced as all of the guest's counters",
+    "callbacks-free": "perf's call into KVM to evict costs nothing beside the put, the load that "
+    "follows and, from another CPU, an IPI",
+    "use-unknown": "nothing recorded tells whether a guest uses its PMU: a placement that waits "
+    "for its first use has a lower bound only",
+    "arming-traps": "a guest's first access to its PMU traps: priced as one trapped write",
     "not-modelled": "cache refill, PEBS drain, and trapped accesses while loaded are not priced",
 }
 # The boundary of a perf-backed PMU: traps and reprogramming instead of swaps.
 NO_SWAP = "none"
+# One call that tells perf: perf's half of a swap, but for the registers of its events.
+PERF_CALL = "perf_guest_context"
 # What a placement does that is paid for, in the order of the rows of `amounts`.
 UNITS = ("load", "put", "exit")
 
@@ -91,14 +109,16 @@ class Model:
 class Pricing:
     """How this recording is priced: cost files, and the operations that it shows (or None).
 
-    on_share: in which share of the swaps the guest's PMU is on; None: as often as recorded, or
-    never where nothing is. A demand placement swaps for such guests only.
+    placement, told: the recorded kernel's own, None where not known. on_share: in which share of
+    the swaps the guest's PMU is on; None: as often as recorded, or never where nothing is. A demand
+    placement swaps for such guests only.
     """
 
     models: tuple[Model, ...]
     recorded: RecordedOperations | None
     placement: str | None
     on_share: float | None = None
+    told: bool | None = None
 
 
 def cost_files_of(recording: dict[str, Any]) -> tuple[str, ...]:
@@ -111,9 +131,10 @@ def pricing_of(
     cost: str | None,
     recorded: RecordedOperations | None,
     placement: str | None,
+    told: bool | None = None,
 ) -> Pricing:
-    """Return the pricing with the user's cost file, else the vendor's. `placement`: the recorded
-    kernel's own, None where it is not known."""
+    """Return the pricing with the user's cost file, else the vendor's. `placement` and `told`: the
+    recorded kernel's own, None where not known."""
     models = []
     for name in (cost,) if cost else cost_files_of(recording):
         file = load_cost(name)
@@ -126,7 +147,7 @@ def pricing_of(
                     raise UsageError(f"cost file {name}: there is no [swap.{direction}.{state}]")
         names = tuple(sorted(file.operations))
         models.append(Model(file, names, latencies(file, names), is_assumed(file, names)))
-    return Pricing(tuple(models), recorded, placement)
+    return Pricing(tuple(models), recorded, placement, told=told)
 
 
 def _formula(pricing: Pricing, model: Model, direction: str) -> Array:
@@ -157,29 +178,94 @@ def _kvm(pricing: Pricing, shown: RecordedOperations, direction: str) -> dict[st
     }
 
 
-def _swap(pricing: Pricing, model: Model, direction: str, is_own: bool) -> Array:
-    # float64[3, k]: operations of one load or put.
-    formula = _formula(pricing, model, direction)
+def is_own(pricing: Pricing, answer: dict[str, Any]) -> bool:
+    """Say whether a placement is the recorded kernel's own: by its name and its rule, as others
+    (loop-demand, hardware) swap at the same boundary by rules of theirs."""
+    told = answer.get("options", {}).get("perf_told", True)
+    return (
+        pricing.placement is not None
+        and answer.get("name") == pricing.placement
+        and answer.get("kind", "swap") == "swap"
+        and not answer.get("has_rules", False)
+        and pricing.told in (None, told)
+    )
+
+
+def _host_registers(pricing: Pricing, model: Model, direction: str) -> Array:
+    # float64[3, k]: KVM's saving or restoring of what is the host's, as the grammars
+    # arch.x86.swaps.amd_save_host and amd_restore_host have it. Other architectures' formulas say
+    # themselves what is saved.
     shown = pricing.recorded
-    if shown is None or not shown.swaps[direction]:
-        return formula
-    # KVM's calls and a store to the xAPIC leave no event: those are the formula's.
-    unseen = formula[1] * np.array([name not in OPERATION_NAMES for name in model.names])
-    kvm = unseen + model.vector(_kvm(pricing, shown, direction))
-    perf = [
-        model.vector(part[direction]) for part in (shown.perf_least, shown.perf, shown.perf_most)
-    ]
-    if is_own:
-        return np.stack([kvm + perf[1]] * 3)
-    ends = np.minimum(formula[0], kvm) + perf[0], np.maximum(formula[2], kvm) + perf[2]
-    return np.stack([ends[0], kvm + perf[1], ends[1]])
+    rows = []
+    for at in range(3):
+        gp, fixed = (
+            float(found[at] if found else model.file.counters.get(name, 0))
+            for name, found in (
+                ("gp", shown.gp if shown else None), ("fixed", shown.fixed if shown else None),
+            )
+        )  # fmt: skip
+        if direction == "load":
+            operations = {
+                "status_read": 1.0 + (fixed > 0), "global_ctrl_write": 1.0,
+                "counter_read_msr": gp, "counter_read": gp + fixed,
+            }  # fmt: skip
+        else:
+            operations = {
+                "global_ctrl_write": 1.0, "fixed_ctrl_write": float(fixed > 0),
+                "selector_write": gp, "counter_write": gp + fixed,
+            }  # fmt: skip
+        known = operations.keys() <= set(model.names)
+        rows.append(model.vector(operations if known else {}))
+    return np.maximum.accumulate(np.stack(rows))
 
 
-def vectors_of(pricing: Pricing, model: Model, boundary: str) -> Array:
+def _swap(pricing: Pricing, model: Model, direction: str, answer: dict[str, Any]) -> Array:
+    # float64[3, k]: operations of one load or put: KVM's half (or the machine's), and perf's or
+    # what KVM does in its place.
+    formula = _formula(pricing, model, direction)
+    kind, own = answer.get("kind", "swap"), is_own(pricing, answer)
+    told = answer.get("options", {}).get("perf_told", True) and kind != "shared"
+    calls = np.array([name == PERF_CALL for name in model.names])
+    shown = pricing.recorded
+    is_shown = shown is not None and bool(shown.swaps[direction])
+    if is_shown:
+        assert shown is not None
+        # KVM's calls and a store to the xAPIC leave no event: those are the formula's.
+        unseen = formula[1] * np.array([name not in OPERATION_NAMES for name in model.names])
+        seen = model.vector(_kvm(pricing, shown, direction))
+        if pricing.told is False and not own:
+            # What an untold kernel does for the host is in its accesses too.
+            seen = np.maximum(seen - _host_registers(pricing, model, direction)[1], 0.0)
+        mean = unseen + seen
+        ends = np.minimum(formula[0], mean), mean, np.maximum(formula[2], mean)
+        kvm = np.stack([mean] * 3) if own else np.stack(ends)
+    else:
+        kvm = formula
+    if kind == "hardware":
+        kvm = kvm * calls
+    if not told:
+        # The calls that tell perf are not made.
+        kvm = np.where(calls, 0.0, kvm)
+        is_in = own and pricing.told is False
+        if kind == "shared" or is_in:
+            return kvm
+        return kvm + _host_registers(pricing, model, direction)
+    if not is_shown:
+        return kvm
+    assert shown is not None
+    # The machine leaves perf's half where `loop` has it.
+    same = own or (kind == "hardware" and pricing.placement == answer.get("boundary"))
+    parts = (shown.perf,) * 3 if same else (shown.perf_least, shown.perf, shown.perf_most)
+    perf = np.stack([model.vector(part[direction]) for part in parts])
+    result: Array = kvm + perf
+    return result
+
+
+def vectors_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
     """Return float64[u, 3, k]: the operations of one load, one put and one exit under it."""
-    is_own = boundary == pricing.placement
-    extra = model.vector(swap_operations(model.file, "exit", "extra"))
-    rows = [_swap(pricing, model, direction, is_own) for direction in ("load", "put")]
+    saves = answer.get("kind", "swap") != "hardware"
+    extra = model.vector(swap_operations(model.file, "exit", "extra") if saves else {})
+    rows = [_swap(pricing, model, direction, answer) for direction in ("load", "put")]
     return np.stack([*rows, np.stack([extra] * 3)])
 
 
@@ -191,12 +277,13 @@ def amounts_of(pricing: Pricing, answer: dict[str, Any]) -> Array:
         most = np.nan if high is None else high
         columns.append([low, (low + most) / 2, most])
     # A put at every exit saves the control itself.
-    exits = 0 if answer["boundary"] in ("exit", NO_SWAP) else answer["exits"]
+    exits = answer.get("exits_loaded", answer["exits"])
+    exits = 0 if answer["boundary"] in ("exit", NO_SWAP) else exits
     reads = exits
     if pricing.recorded and pricing.recorded.exit_reads:
         reads = min(exits, pricing.recorded.exit_reads)
-    is_own = answer["boundary"] == pricing.placement and reads < exits
-    columns.append([reads, reads, reads] if is_own else [0, reads, exits])
+    as_recorded = is_own(pricing, answer) and reads < exits
+    columns.append([reads, reads, reads] if as_recorded else [0, reads, exits])
     return np.array(columns, np.float64).T
 
 
@@ -207,11 +294,9 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
     trap that arms a demand, reads through a loaded one): `extra_operations` of its answer, {name:
     (low, typical, high)}.
     """
-    swaps = count_operations(
-        amounts_of(pricing, answer), vectors_of(pricing, model, answer["boundary"])
-    )
-    if answer["boundary"] == NO_SWAP and "extra_operations" not in answer:
-        # What it pays instead of swaps nobody has counted: dear or cheap, it is not free.
+    swaps = count_operations(amounts_of(pricing, answer), vectors_of(pricing, model, answer))
+    if is_lower_bound(answer):
+        # What else it pays instead of swaps left no trace: dear or cheap, it is not free.
         swaps[1:] = np.nan
     extra = answer.get("extra_operations", {})
     rows = [model.vector({name: found[at] for name, found in extra.items()}) for at in range(3)]
@@ -219,18 +304,41 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
     return total
 
 
+def is_lower_bound(answer: dict[str, Any]) -> bool:
+    """Say whether a placement's price holds only what happened to be seen of what it pays."""
+    uncounted = answer["boundary"] == NO_SWAP and "extra_operations" not in answer
+    return uncounted or answer.get("bound") == "lower"
+
+
 def priced_assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]:
     """Return the ids of PRICING_ASSUMPTIONS that this placement's price rests on."""
     used = ["not-modelled"]
     if answer["boundary"] == NO_SWAP:
-        return [*used, "instead-of-swaps"]
+        lower = is_lower_bound(answer)
+        return [*used, "instead-of-swaps" if lower else "emulation-counted"]
+    if is_lower_bound(answer):
+        used.append("use-unknown")
+    kind, told = answer.get("kind", "swap"), answer["options"]["perf_told"]
     if pricing.recorded is None:
-        used += ["guest-pmu-state", "no-host-events"]
-    elif answer["boundary"] == pricing.placement:
+        used += ["guest-pmu-state", *(["no-host-events"] if told else [])]
+    elif is_own(pricing, answer):
         used.append("recorded-operations")
     else:
         used.append("modelled-operations")
-    if any(swap_operations(model.file, "exit", "extra") for model in pricing.models):
+        if told and pricing.told is False:
+            used.append("no-host-events")
+    evictions = answer.get("evictions") or {"by_context": {}, "perf_core": {"high": 0}}
+    if evictions["by_context"] or evictions["perf_core"]["high"]:
+        used.append("callbacks-free")
+    if answer.get("extra_operations", {}).get("trapped_pmu_write"):
+        used.append("arming-traps")
+    if kind == "shared":
+        used.append("share-only")
+    elif not told:
+        used.append("host-saved-by-kvm")
+    if kind == "hardware":
+        used.append("machine-swaps")
+    elif any(swap_operations(model.file, "exit", "extra") for model in pricing.models):
         used.append("exit-save")
     return used
 
@@ -264,24 +372,22 @@ def overhead_of(
         "critical_ns": None,
         "absorbed_ns": None,
         "assumed_share": None if np.isnan(shares).any() else float(max(shares)),
-        "operations": _operations(pricing, answer["boundary"]),
+        "operations": _operations(pricing, answer),
         "cost_files": [model.file.name for model in pricing.models],
     }
 
 
-def _operations(pricing: Pricing, boundary: str) -> dict[str, Any]:
+def _operations(pricing: Pricing, answer: dict[str, Any]) -> dict[str, Any]:
     # What one swap consists of, and which of recording and formula says so.
     shown = pricing.recorded
     result: dict[str, Any] = {}
     model = pricing.models[0]
-    for direction, vector in zip(
-        ("load", "put"), vectors_of(pricing, model, boundary), strict=False
-    ):
+    for direction, vector in zip(("load", "put"), vectors_of(pricing, model, answer), strict=False):
         is_shown = shown is not None and bool(shown.swaps[direction])
-        is_own = is_shown and boundary == pricing.placement
+        own = is_shown and is_own(pricing, answer)
         result[direction] = {
             "typical_from": "recorded" if is_shown else "formula",
-            "ends_from": "recorded" if is_own else "formula",
+            "ends_from": "recorded" if own else "formula",
             "operations": {
                 name: dict(zip(LEVELS, map(float, vector[:, at]), strict=True))
                 for at, name in enumerate(model.names)

@@ -74,9 +74,10 @@ def _first(rows: list[dict[str, Any]], placement: str) -> dict[str, Any]:
 
 def result_rows(
     store: Store, design: Design, outcome: Outcome, met: pl.DataFrame, answer: dict[str, Any],
-    rows: dict[str, list[Any]], part: Part,
+    rows: dict[str, list[Any]], part: Part, exits: dict[int, int],
 ) -> None:  # fmt: skip
-    """Add one design's rows to `rows`, by the names of RESULTS; met: its rows of `conflict`."""
+    """Add one design's rows to `rows`, by the names of RESULTS, without their prices; met: its rows
+    of `conflict`. exits: by vCPU."""
     placement, pair = design.placement, outcome.counts
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
     more = {"guard": ",".join(design.guard), "clearing": design.clearing}
@@ -114,17 +115,19 @@ def result_rows(
         for made, key in (("to_user_ns", "to_user"), ("windows", "windows"))
         for bound in ("low", "high")
     }
-    if any(row["placement"] == placement.name for row in rows["placement"]):
-        # Options move no swap: their counts are the same.
-        rows["placement"].append({**_first(rows["placement"], placement.name), **label, **leak})
-        return
     overhead = {
         f"overhead_{x}_ns": answer["overhead"][f"{x}_ns"] for x in ("low", "typical", "high")
     }
+    if any(row["placement"] == placement.name for row in rows["placement"]):
+        # Options move no swap: their counts are the same, and only their price is their own.
+        first = _first(rows["placement"], placement.name)
+        rows["placement"].append({**first, **label, **overhead, **leak})
+        return
     every = counted([c.vcpus.sum(axis=0) for c in pair])
     rows["placement"].append({**label, "boundary": placement.boundary, **every, **overhead, **leak})
     for v in range(pair[0].vcpus.shape[0]) if part.vcpus is None else part.vcpus:
-        rows["placement_vcpu"].append({**name, "vcpu": v, **counted([c.vcpus[v] for c in pair])})
+        mine = {"vcpu": v, "exits": exits.get(v, 0), **counted([c.vcpus[v] for c in pair])}
+        rows["placement_vcpu"].append({**name, **mine})
     for number, reason in enumerate([None, *store.manifest["reasons"]]):
         fewest, most = pair[0].reasons[number], pair[1].reasons[number]
         # Every placement lists the same reasons: those that the recording has exits of.

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.pricing import Model, Pricing, amounts_of, counts_of, vectors_of
+from analyzer.pipeline.pricing import (
+    Model,
+    Pricing,
+    amounts_of,
+    counts_of,
+    is_lower_bound,
+    vectors_of,
+)
 from analyzer.pipeline.ticks import INTERRUPTED, Ticks
 from analyzer.replay.algebra import (
     break_even,
@@ -24,13 +31,11 @@ from analyzer.replay.algebra import (
 )
 from analyzer.replay.cost import LEVELS
 
-__all__ = ["add_sensitivity", "set_dominated"]
+__all__ = ["add_sensitivity", "conflicts_of_answer", "label_of", "set_dominated"]
 
 Array = np.ndarray[Any, Any]
 POINTS = 10_000
 HZ = {"100": 100, "250": 250, "1000": 1000, "nohz_full": 0}
-# A bound that nobody can build: it is compared with others, and wins against none.
-HINDSIGHT = "oracle"
 EXIT_FACTORS = (0.5, 2.0, 10.0)
 # Where no such exit tells: an interrupt always ends guest mode and the inner loop, and neither the
 # run loop around it nor the thread's turn on the CPU.
@@ -44,9 +49,11 @@ def _levels(values: Array) -> dict[str, float | None]:
     }
 
 
-def _conflicts(answer: dict[str, Any]) -> tuple[float, float]:
-    # Observed ones by the shortest stays are certain, inferred ones possible; NaN where nobody
-    # looked, or no host event was active.
+def conflicts_of_answer(answer: dict[str, Any]) -> tuple[float, float]:
+    """Return the least and the most conflicts; NaN where nobody looked, or no host event was on.
+
+    Observed ones by the shortest stays are certain, inferred ones possible.
+    """
     found = answer["conflicts"]
     if found is None or found["observed"] is None:
         return np.nan, np.nan
@@ -56,8 +63,14 @@ def _conflicts(answer: dict[str, Any]) -> tuple[float, float]:
     return observed if low is None else sum(low.values()), most
 
 
-def _label(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
-    # A placement asked for with several options needs them to be told apart.
+def _competes(answer: dict[str, Any]) -> bool:
+    # A bound that nobody can build, and a price that holds only what was seen: they are compared
+    # with others, and win against none.
+    return answer.get("kind") != "hindsight" and not is_lower_bound(answer)
+
+
+def label_of(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
+    """Return a placement's name, with its options where it was asked for with several."""
     if sum(other["name"] == answer["name"] for other in answers) == 1:
         return str(answer["name"])
     options = answer["options"]
@@ -76,10 +89,10 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
     Null where conflicts are not known: what is cheaper and less blind may still break perf. With
     two cost files both have to say so.
     """
-    if any(np.isnan(_conflicts(answer)[1]) for answer in answers):
+    if any(np.isnan(conflicts_of_answer(answer)[1]) for answer in answers):
         return
     bounds = [
-        [(answer["blind_ns_low"], answer["blind_ns_high"]), _conflicts(answer)]
+        [(answer["blind_ns_low"], answer["blind_ns_high"]), conflicts_of_answer(answer)]
         for answer in answers
     ]
     other = np.array(bounds, np.float64)
@@ -89,10 +102,10 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
         better &= dominates(
             counts[:, 0], counts[:, 2], model.latencies, other[:, :, 0], other[:, :, 1]
         )
-    better[[answer["name"] == HINDSIGHT for answer in answers]] = False
+    better[[not _competes(answer) for answer in answers]] = False
     for at, answer in enumerate(answers):
         by = np.flatnonzero(better[:, at])
-        answer["dominated_by"] = [_label(answers[one], answers) for one in by]
+        answer["dominated_by"] = [label_of(answers[one], answers) for one in by]
 
 
 def add_sensitivity(
@@ -122,7 +135,7 @@ def add_sensitivity(
     shares = _regions(model, counts, answers)
     for at, answer in enumerate(answers):
         answer["sensitivity"] = {
-            "label": _label(answer, answers),
+            "label": label_of(answer, answers),
             "operations": {
                 name: {
                     "count": float(moves[at, k]),
@@ -154,8 +167,8 @@ def _regions(model: Model, counts: Array, answers: list[dict[str, Any]]) -> dict
     low, high = np.append(model.latencies[0], 0.0), np.append(model.latencies[2], 1.0)
     points = sample_between(low, high, POINTS)
     overheads = sweep(counts[:, 0], counts[:, 2], points[:, :-1], points[:, -1])
-    every = np.array([answer["name"] != HINDSIGHT for answer in answers])
-    most = np.array([_conflicts(answer)[1] for answer in answers])
+    every = np.array([_competes(answer) for answer in answers])
+    most = np.array([conflicts_of_answer(answer)[1] for answer in answers])
     known = not np.isnan(most).any()
     return {
         "cheapest_share": cheapest_share(overheads, every),
@@ -175,7 +188,7 @@ def _break_even(
             # Costs are proportional to all latencies together: 0 is no news.
             if other == at or np.isnan(factor) or factor == 0:
                 continue
-            row = {"against": _label(answer, answers), "operation": name, "factor": float(factor)}
+            row = {"against": label_of(answer, answers), "operation": name, "factor": float(factor)}
             row["latency_ns"] = row["is_in_range"] = None
             if name != "all":
                 latency = factor * model.latencies[1, k]
@@ -201,7 +214,7 @@ def _hz(
     swaps, told_by = _swaps_per_interrupt(answer)
     one_save = np.array([0.0, 1.0, 1.0]) * (answer["boundary"] != "exit")
     amounts = np.stack([swaps, swaps, one_save], axis=1)
-    vectors = vectors_of(pricing, model, answer["boundary"])
+    vectors = vectors_of(pricing, model, answer)
     one = count_operations(amounts, vectors)
     per_tick = intervals(one[None], model.latencies)[0]
     overheads: dict[str, Any] | None = None
@@ -247,7 +260,7 @@ def _exit_rate(
         known = all(row[f"{key}_high"] is not None for row in rows)
         high = sum(row[f"{key}_high"] for row in rows) if known else np.nan
         after[:, column] = np.fmin([low, (low + high) / 2, high], whole[:, column])
-    vectors = vectors_of(pricing, model, answer["boundary"])
+    vectors = vectors_of(pricing, model, answer)
     part = count_operations(after, vectors)
     price = intervals(counts[None], model.latencies)[0]
     exits = answer["exits"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from analyzer.errors import MissingEvents
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
+from analyzer.pipeline.beside import arming_traps, set_beside
 from analyzer.pipeline.by_time import BUCKETS, time_rows
 from analyzer.pipeline.conflicts import (
     Episodes,
@@ -15,17 +18,27 @@ from analyzer.pipeline.conflicts import (
     summary_of,
     timer_interrupts_met,
 )
+from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
 from analyzer.pipeline.exposure import feasible_of, guards_of, leak_of, unseen_of
+from analyzer.pipeline.guest_effect import (
+    bucket_edges,
+    cost_rows,
+    price_rows,
+    price_vcpu,
+    set_guest_effect,
+)
 from analyzer.pipeline.leaks import find_leaks
 from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
-from analyzer.pipeline.replays import Design, replay_all
+from analyzer.pipeline.replays import Design, Outcome, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.swaps import Course, Swaps, course_of, exits_in_stays, swaps_of
 from analyzer.pipeline.ticks import count_ticks
-from analyzer.replay import Counts
+from analyzer.pipeline.verdict import verdict_of
+from analyzer.replay import Counts, Part, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 
@@ -52,9 +65,16 @@ def whatif(
     part = part_of(store, asked)
     outcomes, edges = replay_all(store, designs, part)
     recorded = recorded_of(store, part)
-    pricing = pricing_of(recording, cost, recorded_operations(store, part), recorded["placement"])
+    told = {"told": True, "untold": False}.get(str((recorded["evidence"] or {}).get("perf")))
+    operations = recorded_operations(store, part)
+    pricing = pricing_of(recording, cost, operations, recorded["placement"], told)
     part_ns = recorded_ns(store, part)
-    shown = _Shown(load_episodes(store), unseen_of(store), feasible_of(store))
+    course = course_of(store, part)
+    shown = _Shown(
+        load_episodes(store), unseen_of(store), feasible_of(store), arming_traps(store, part),
+        emulation_of(store, part) if any(d.placement.kind == "trap" for d in designs) else None,
+        course, bucket_edges(*_edges(store, part)),
+    )  # fmt: skip
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
     used: set[str] = set()
@@ -65,7 +85,7 @@ def whatif(
         rows["placement_time"] += [{"placement": name, "hook": hook, **row} for row in some]
     for design, leak in zip(designs, leaks, strict=True):
         outcome = outcomes[design]
-        answer = _answer(store, design, outcome.counts, recording, part_ns, pricing)
+        answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
         timers = timer_interrupts_met(store, outcome)
@@ -75,10 +95,11 @@ def whatif(
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        result_rows(store, design, outcome, met, answer, rows, part)
-        for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
-            mine = [row for row in rows[table] if row["placement"] == design.placement.name]
-            answer[key] = [{k: v for k, v in row.items() if k != "placement"} for row in mine]
+        fewest, most = (swaps_of(shown.course, design.placement, outcome, n, part) for n in (0, 1))
+        swaps = fewest, most
+        set_guest_effect(pricing, answer, design.placement, outcome, swaps, shown.course, part)
+        result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
+        _price_rows(answer, rows, pricing, shown, outcome, swaps, part)
         if by_time:
             answer["by_time"] = times[design.placement.name, design.hook]
     set_dominated(pricing, answers)
@@ -87,7 +108,7 @@ def whatif(
         moves = add_sensitivity(pricing, answers, recording, count_ticks(store, part, recording))
     write_results(store, [d.label for d in designs], cost, asked, rows, buckets)
     vcpus = store.read("vcpu", ["vcpu", "tid", "vcpu_id"]).to_pylist()
-    return {
+    made: dict[str, Any] = {
         "schema": "vpmu-analyzer/whatif/1",
         "recording": recording,
         "asked": asked.as_json(),
@@ -101,6 +122,7 @@ def whatif(
             {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
         ],
     }
+    return {**made, "verdict": verdict_of(pricing, made)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +131,40 @@ class _Shown:
     episodes: Episodes
     unseen: dict[str, Any] | None
     feasible: tuple[str, str]
+    arming: dict[str, tuple[float, float, float]] | None
+    emulation: Emulation | None
+    course: Course
+    edges: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def _price_rows(
+    answer: dict[str, Any], rows: dict[str, list[Any]], pricing: Pricing, shown: _Shown,
+    outcome: Outcome, swaps: tuple[Swaps, Swaps], part: Part,
+) -> None:  # fmt: skip
+    # What each vCPU, exit reason and time bucket costs. The tables have one set of rows a
+    # placement, that of its first options; the answer has each design's own.
+    name, emulation = answer["name"], shown.emulation
+    for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
+        mine = [row for row in rows[table] if row["placement"] == name]
+        exits = np.array([row["exits"] for row in mine], np.float64)
+        if answer["exits_loaded"] != answer["exits"] and key == "by_vcpu":
+            loaded = [exits_in_stays(shown.course, outcome, row["vcpu"]) for row in mine]
+            exits = np.array(loaded) * (answer["exits"] / max(answer["exits_loaded"], 1))
+        loads, puts = (
+            np.array([[row[f"{n}_low"], row[f"{n}_high"]] for row in mine], np.float64)
+            for n in ("loads", "puts")
+        )
+        prices = price_rows(pricing, answer, (loads, puts), exits)
+        if answer["kind"] == "trap" and emulation is not None and key == "by_vcpu":
+            prices = [price_vcpu(pricing, emulation, row["vcpu"]) for row in mine]
+        answer[key] = [
+            {**{k: v for k, v in row.items() if k != "placement"}, **price}
+            for row, price in zip(mine, prices, strict=True)
+        ]
+        if mine and "overhead_low_ns" not in mine[0]:
+            for row, price in zip(mine, prices, strict=True):
+                row.update(price)
+    answer["cost_by_time"] = cost_rows(pricing, answer, swaps, shown.course, shown.edges)
 
 
 def _expose(answer: dict[str, Any], design: Design, shown: _Shown) -> None:
@@ -123,6 +179,15 @@ def _totals(pair: tuple[Counts, Counts], column: int) -> tuple[int | None, int |
     return pair_of(*(int(counts.vcpus[:, column].sum()) for counts in pair))
 
 
+def _edges(store: Store, part: Part) -> tuple[int, int]:
+    windows = store.read("window", ["ts", "end"]).to_pylist()
+    begin, end = min(row["ts"] for row in windows), max(row["end"] for row in windows)
+    return (
+        begin if part.begin is None else part.begin,
+        end if part.end is None else min(part.end, end),
+    )
+
+
 def _ranged(answer: dict[str, Any], name: str, low: int | None, high: int | None) -> None:
     # `name` alone is the number where the marks leave one, null where they leave a range.
     answer[name] = low if low == high else None
@@ -132,16 +197,19 @@ def _ranged(answer: dict[str, Any], name: str, low: int | None, high: int | None
 def _answer(
     store: Store,
     design: Design,
-    pair: tuple[Counts, Counts],
+    outcome: Outcome,
     recording: dict[str, Any],
     part_ns: int,
     pricing: Pricing,
+    shown: _Shown,
 ) -> dict[str, Any]:
-    marks, placement = store.manifest["marks"], design.placement
+    marks, placement, pair = store.manifest["marks"], design.placement, outcome.counts
     answer: dict[str, Any] = {
         "name": placement.name,
         "boundary": placement.boundary,
         "options": design.options,
+        "kind": placement.kind,
+        "has_rules": has_rules(placement),
     }
     hidden = placement.name == "exit" and marks["hidden_reentries"]
     for name, column in (("loads", q.N_LOADS), ("puts", q.N_PUTS), ("residency_ns", q.N_RESIDENCY)):
@@ -151,6 +219,10 @@ def _answer(
         answer[name] = _totals(pair, column)[0]
     answer["guest_ns"] = _totals(pair, q.N_GUEST)[0]
     answer["exits"] = int(pair[0].reasons[:, q.Q_EXITS].sum())
+    answer["exits_loaded"] = answer["exits"]
+    if placement.demand != "never":
+        # Over other exits there is nothing to save.
+        answer["exits_loaded"] = exits_in_stays(shown.course, outcome)
     blind_ns: dict[str, Any] = {}
     parts = {name: _totals(pair, column) for name, column in BLIND.items()}
     whole = pair_of(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))
@@ -160,6 +232,13 @@ def _answer(
     answer["blind_ns"] = blind_ns
     answer["blind_ns_low"], answer["blind_ns_high"] = whole
     answer["miscounted_ns"] = 0 if design.told else blind_ns["total"]
+    emulation = shown.emulation if placement.kind == "trap" else None
+    set_beside(answer, placement, pair, shown.arming, emulation)
+    if emulation is not None:
+        answer["emulation"] = {
+            **emulation.facts,
+            "break_even_per_loop": break_even_of(pricing, emulation, answer["exits"]),
+        }
     assumptions = assumptions_of(placement, answer, recording, marks)
     assumptions += priced_assumptions_of(pricing, answer)
     answer["overhead"] = overhead_of(pricing, answer, recording)

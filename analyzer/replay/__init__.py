@@ -7,11 +7,13 @@ from analyzer.replay.placement import (
     HOOKS,
     Placement,
     default_guard,
+    has_rules,
     leaves_range,
     load_placement,
     read_placement,
     shipped_placements,
     shipped_text,
+    transition_table,
 )
 from analyzer.replay.run import Counts, Part, Replay, Scratch
 
@@ -26,6 +28,7 @@ __all__ = [
     "Replay",
     "Scratch",
     "default_guard",
+    "has_rules",
     "leaves_range",
     "load_cost",
     "load_placement",
@@ -33,4 +36,5 @@ __all__ = [
     "shipped_placements",
     "shipped_text",
     "swap_cost",
+    "transition_table",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "HOOKS",
     "Placement",
     "default_guard",
+    "has_rules",
     "leaves_range",
     "load_placement",
     "read_placement",
@@ -213,6 +214,11 @@ def _shipped() -> dict[str, str]:
     files = {file.name: file for file in folder.iterdir()}
     names = [name for name in ORDER if f"{name}.toml" in files]
     return {name: files[f"{name}.toml"].read_text(encoding="utf-8") for name in names}
+
+
+def has_rules(placement: Placement) -> bool:
+    """Say whether more than edges of levels decide when it swaps: demand, eviction, host events."""
+    return bool(rules_of(placement, False)[: q.R_LOOP].any())
 
 
 def shipped_placements() -> dict[str, Placement]:

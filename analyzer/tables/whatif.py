@@ -50,6 +50,11 @@ _COUNTS = (
     *_range("blind_interrupt_ns", "ns", "of that, vectors, irqs, softirqs and NMIs"),
     *_range("blind_other_ns", "ns", "of that, anything else"),
 )
+_PRICES = (
+    Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
+    Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
+    Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+)
 PLACEMENT = Table(
     "placement",
     "whatif",
@@ -62,9 +67,7 @@ PLACEMENT = Table(
         Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
         Column("loaded_at_end", "int64", "stretches of whole data that end loaded", "replay"),
         Column("guest_ns", "int64", "time in guest mode", "replay", "ns"),
-        Column("overhead_low_ns", "float64", "priced swaps, lowest", "cost file", "ns", True),
-        Column("overhead_typical_ns", "float64", "priced swaps, typical", "cost file", "ns", True),
-        Column("overhead_high_ns", "float64", "priced swaps, highest", "cost file", "ns", True),
+        *_PRICES,
         *_range(
             "leak_to_user_ns",
             "ns",
@@ -85,6 +88,8 @@ PLACEMENT_VCPU = Table(
         Column("loaded_at_start", "int64", "stretches of whole data that begin loaded", "replay"),
         Column("loaded_at_end", "int64", "stretches of whole data that end loaded", "replay"),
         Column("guest_ns", "int64", "time in guest mode", "replay", "ns"),
+        Column("exits", "int64", "its exits", "replay", "events"),
+        *_PRICES,
     ),
     sort=None,
 )
@@ -107,6 +112,7 @@ PLACEMENT_REASON = Table(
         *_range("loads", "swaps", "guest's PMU state put on the CPU"),
         *_range("puts", "swaps", "guest's PMU state taken off"),
         *_range("blind_ns", "ns", "time in host code while it is on"),
+        *_PRICES,
     ),
     sort=None,
 )
