@@ -155,9 +155,9 @@ def test_the_declared_table_says_what_the_plain_statement_says(
         for met in (False, True)
         for entry in (False, True)
     ]
-    slices = np.zeros((2, q.ROW), np.int64)
+    slices = np.zeros((2, q.SLICE_ROW), np.int64)
     slices[:, q.S_STAY], slices[:, q.S_ENTRIES], slices[:, q.S_WHOLE] = (0, 1), (1, 0), 1
-    meetings = np.zeros((len(every), q.ROW), np.int64)
+    meetings = np.zeros((len(every), q.MEETING_ROW), np.int64)
     meetings[:, q.E_TS] = meetings[:, q.E_EPISODE] = np.arange(len(every))
     meetings[:, q.E_STAY] = [0 if entry else 1 for _, entry in every]
     meetings[:, q.E_CONTEXT] = [one.context for one, _ in every]

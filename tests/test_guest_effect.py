@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.guest_effect import bucket_edges, set_guest_effect, time_rows
+from analyzer.pipeline.guest_effect import price_times, set_guest_effect
 from analyzer.pipeline.part import part_of
 from analyzer.pipeline.pricing import overhead_of, pricing_of
 from analyzer.pipeline.replays import Outcome, replay_all
@@ -39,7 +39,7 @@ def course(
 
 def outcome(*stays: tuple[int, int, int, int]) -> Outcome:
     """Stays (ts, end, cpu, vcpu), each put at its end."""
-    rows = np.zeros((len(stays), q.ROW), np.int64)
+    rows = np.zeros((len(stays), q.SLICE_ROW), np.int64)
     for n, (ts, end, cpu, vcpu) in enumerate(stays):
         rows[n, [q.S_TS, q.S_END, q.S_CPU, q.S_VCPU, q.S_WHOLE]] = ts, end, cpu, vcpu, 1
     counts = Counts(
@@ -75,7 +75,8 @@ def effect_of(of: Course, stays: Outcome, loads: int, puts: int, name: str = "lo
     answer["overhead"] = overhead_of(pricing, answer, REAL)
     both = (swaps(of, stays, name),) * 2
     set_guest_effect(pricing, answer, shipped_placements()[name], stays, both, of, Part())
-    answer["by_time"] = time_rows(pricing, answer, both, of, bucket_edges(0, 1000))
+    times = [{"loads": n == 0, "puts": n == 1, "exits": 0} for n in range(3)]
+    answer["prices"] = price_times(pricing, answer, times)
     return answer
 
 
@@ -102,13 +103,10 @@ def test_latency_of_entries_and_wakeups_by_hand() -> None:
     assert effect["longest_residency_ns_high"] == 100
 
 
-def test_phases_show_in_time_buckets() -> None:
-    rows = effect_of(THREE, LOOP, 3, 3)["by_time"]
-    busy = {row["ts"]: row for row in rows if row["loads_low"] or row["puts_low"]}
-    assert sorted(busy) == [100, 200, 300, 400, 900]
-    assert busy[100]["overhead_typical_ns"] == LOAD
-    assert busy[400]["overhead_typical_ns"] == PUT
-    assert rows[0]["end"] - rows[0]["ts"] == 20
+def test_a_bucket_of_time_costs_what_its_swaps_cost() -> None:
+    rows = effect_of(THREE, LOOP, 3, 3)["prices"]
+    assert [row["overhead_typical_ns"] for row in rows] == [LOAD, PUT, 0]
+    assert [row["overhead_low_ns"] for row in rows] == [LOAD_LOW, PUT_LOW, 0]
 
 
 # vCPU 1 comes to CPU 0, where vCPU 0's state was kept over its block: that put is in 1's way.
@@ -178,7 +176,7 @@ def test_recording_agrees_with_a_plain_count(store: Store, name: str) -> None:
     part = part_of(store, Asked())
     outcomes, _ = replay_all(store, designs, part)
     of = course_of(store, part)
-    [answer] = whatif(store, designs, "x86-amd")["placements"]
+    [answer] = whatif(store, designs, "x86-amd", by_time=True)["placements"]
     for bound in (0, 1):
         found = swaps_of(of, designs[0].placement, outcomes[designs[0]], bound, part)
         loads = int(found.is_load.sum())
@@ -189,9 +187,14 @@ def test_recording_agrees_with_a_plain_count(store: Store, name: str) -> None:
     assert overhead["critical_ns"] + overhead["absorbed_ns"] == pytest.approx(
         overhead["typical_ns"]
     )
-    for rows in ("by_vcpu", "by_reason", "by_time"):
+    extra = answer["extra_operations"].get("ipi_roundtrip", (0, 0, 0))[1] * 2000
+    # A time bucket has a row for each bound, and typical lies midway between them.
+    bounds = len({row["bound"] for row in answer["by_time"]})
+    price = sum(row["overhead_typical_ns"] for row in answer["by_time"]) / bounds
+    assert price == pytest.approx(overhead["typical_ns"] - extra)
+    assert sum(row["exits"] for row in answer["by_time"]) == answer["exits"] * bounds
+    for rows in ("by_vcpu", "by_reason"):
         price = sum(row["overhead_typical_ns"] for row in answer[rows])
-        extra = answer["extra_operations"].get("ipi_roundtrip", (0, 0, 0))[1] * 2000
         assert price == pytest.approx(overhead["typical_ns"] - extra), rows
         assert sum(row["loads_low"] for row in answer[rows]) == answer["loads_low"]
         assert sum(row["exits"] for row in answer[rows]) == answer["exits"]
@@ -209,5 +212,5 @@ def test_parts_add_up(store: Store) -> None:
         entries = [p["guest_effect"]["entries"] for p in (all_of_it, a, b)]
         assert entries[0] == entries[1] + entries[2]
         for key in ("loads_low", "puts_low"):
-            sums = [sum(row[key] for row in p["by_time"]) for p in (all_of_it, a, b)]
+            sums = [sum(row[key] for row in p["by_reason"]) for p in (all_of_it, a, b)]
             assert sums[0] == sums[1] + sums[2] == all_of_it[key]

@@ -51,7 +51,7 @@ class Tables:
 
 
 def stay(begin: int, end: int, number: int, cpu: int = 0, vcpu: int = 0, put: int = 1) -> list[int]:
-    row = [0] * q.ROW
+    row = [0] * q.SLICE_ROW
     row[q.S_STAY], row[q.S_CPU], row[q.S_VCPU], row[q.S_TS], row[q.S_END] = (
         number, cpu, vcpu, begin, end,
     )  # fmt: skip
@@ -72,8 +72,8 @@ def found(
 ) -> dict[str, tuple[int | None, int | None]]:
     (design,) = choose_designs(["vcpu"], [perf])
     counts = Counts(np.zeros((2, q.COUNTS), np.int64), np.zeros((1, 4)), np.zeros(q.TOTALS))
-    slices = np.array(stays, np.int64).reshape(-1, q.ROW)
-    none = np.empty((0, q.ROW), np.int64)
+    slices = np.array(stays, np.int64).reshape(-1, q.SLICE_ROW)
+    none = np.empty((0, q.MEETING_ROW), np.int64)
     outcome = Outcome((counts, counts), (slices, slices), (none, none))
     vcpus = [{"tid": VM, "tgid": 1}, {"tid": OTHER_VM, "tgid": 2}]
     end = {"point": [{"ts": 1000, "cpu": 0, "kind": int(Kind.LOST)}]}

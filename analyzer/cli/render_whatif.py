@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from analyzer.cli.conflicts import print_meetings
+from analyzer.cli.conflicts import print_leaks, print_meetings
 from analyzer.cli.drawing import escaped, in_ms, new_console, new_table, print_head, ranged
 
 __all__ = ["print_whatif"]
@@ -49,6 +49,7 @@ def print_whatif(store: str, answer: dict[str, Any], full: bool = False) -> None
     if full:
         _blind(console, answer["placements"])
         print_meetings(console, answer["placements"])
+        print_leaks(console, answer["placements"])
         _guest(console, answer["placements"])
         _breakdown(console, answer)
     for note in answer["notes"]:

@@ -133,10 +133,12 @@ class _GuestTime:
 
 
 def time_rows(
-    store: Store, designs: list[tuple[Design, Outcome]], part: Part, buckets: int = BUCKETS
-) -> dict[tuple[str, str | None], list[dict[str, Any]]]:
-    """Return the rows of table `placement_time` by placement and hook, less those two.
+    store: Store, designs: list[tuple[Design, Outcome]], part: Part, exits: Array,
+    buckets: int = BUCKETS,
+) -> dict[tuple[str, str | None], list[dict[str, Any]]]:  # fmt: skip
+    """Return the rows of table `placement_time` by placement and hook, less those two and prices.
 
+    exits: int64[e], ts of those in the part.
     Where the marks leave a range both bounds are there, in full: each sums up to its own totals.
     """
     edges = _edges(store, part, buckets)
@@ -160,10 +162,11 @@ def time_rows(
             _, bucket, first, last = _pieces(edges, begin, end)
             for stays in every:
                 stays.add(cpu, bucket, first, last)
-    return {key: _rows(pair, edges) for key, pair in by_bound.items()}
+    out = np.bincount(_bucket(edges, exits), minlength=buckets)
+    return {key: _rows(pair, edges, out) for key, pair in by_bound.items()}
 
 
-def _rows(bounds: list[_Stays], edges: Array) -> list[dict[str, Any]]:
+def _rows(bounds: list[_Stays], edges: Array, exits: Array) -> list[dict[str, Any]]:
     words = ("exact",) if len(bounds) == 1 else BOUNDS
     found = []
     for word, stays in zip(words, bounds, strict=True):
@@ -174,6 +177,7 @@ def _rows(bounds: list[_Stays], edges: Array) -> list[dict[str, Any]]:
                     "bound": word, "bucket": n, "ts": int(edges[n]), "end": int(edges[n + 1]),
                     "loads": int(stays.loads[n]), "puts": int(stays.puts[n]),
                     "residency_ns": int(stays.residency[n]), "blind_ns": int(blind[n]),
+                    "exits": int(exits[n]),
                 }
             )  # fmt: skip
     return found

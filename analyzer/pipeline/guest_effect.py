@@ -20,7 +20,7 @@ from analyzer.replay import kernel as q
 from analyzer.replay.algebra import intervals
 from analyzer.replay.cost import LEVELS
 
-__all__ = ["bucket_edges", "cost_rows", "price_rows", "price_vcpu", "set_guest_effect"]
+__all__ = ["price_rows", "price_times", "price_vcpu", "set_guest_effect"]
 
 Array = np.ndarray[Any, Any]
 Levels = dict[str, float | None]
@@ -30,8 +30,6 @@ MANY = 1 << 20
 # Edges at which KVM has interrupts off (x86.c:vcpu_enter_guest); at vcpu_load and vcpu_put, and in
 # the notifier that runs as a thread comes, they are on.
 INTERRUPTS_OFF = {"load": ("entry", "loop_begin"), "put": ("guest_end", "loop_end")}
-# Widths of a time bucket: the narrowest of 1, 2, 5 times a power of ten that gives at most so many.
-BUCKETS = 60
 
 
 def _unit_prices(pricing: Pricing, answer: dict[str, Any]) -> Array:
@@ -92,44 +90,18 @@ def price_vcpu(pricing: Pricing, emulation: Emulation, vcpu: int) -> dict[str, f
     return {f"overhead_{k}_ns": v for k, v in _levels(prices).items()}
 
 
-def bucket_edges(begin: int, end: int) -> Array:
-    """Return int64[n + 1], ns: edges of equal buckets from begin on, the last one's end beyond."""
-    least = max(end - begin, 1) / BUCKETS
-    power = 10 ** int(np.floor(np.log10(max(least, 1))))
-    width = int(next(f * power for f in (1, 2, 5, 10) if f * power >= least))
-    return begin + width * np.arange(-(-max(end - begin, 1) // width) + 1)
-
-
-def cost_rows(
-    pricing: Pricing, answer: dict[str, Any], swaps: tuple[Swaps, Swaps], course: Course,
-    edges: Array,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Return rows of `placement_time` but for the placement's name: swaps and price by bucket."""
-    buckets = edges.size - 1
-
-    def counted(ts: Array) -> Array:
-        return np.bincount(np.searchsorted(edges, ts, "right") - 1, minlength=buckets)[:buckets]
-
-    found = {}
-    for name, is_load in (("loads", True), ("puts", False)):
-        pair = np.stack([counted(s.ts[s.is_load == is_load]) for s in swaps], axis=1)
-        found[name] = np.sort(pair, axis=1).astype(np.float64)
+def price_times(
+    pricing: Pricing, answer: dict[str, Any], rows: list[dict[str, Any]]
+) -> list[dict[str, float | None]]:
+    """Return overhead_{low,typical,high}_ns of rows of `placement_time`, each of its own bound."""
+    swaps = []
+    for name in ("loads", "puts"):
+        pair = np.array([[row[name]] * 2 for row in rows], np.float64)
         if answer[f"{name}_high"] is None:
-            found[name][:, 1] = np.nan
-    exits = counted(course.exits[:, 0]).astype(np.float64)
-    prices = price_rows(pricing, answer, (found["loads"], found["puts"]), exits)
-    rows = []
-    for n in range(buckets):
-        row: dict[str, Any] = {
-            "ts": int(edges[n]),
-            "end": int(edges[n + 1]),
-            "exits": int(exits[n]),
-        }
-        for name, pair in found.items():
-            row[f"{name}_low"] = int(pair[n, 0])
-            row[f"{name}_high"] = None if np.isnan(pair[n, 1]) else int(pair[n, 1])
-        rows.append({**row, **prices[n]})
-    return rows
+            pair[:, 1] = np.nan
+        swaps.append(pair)
+    exits = np.array([row["exits"] for row in rows], np.float64)
+    return price_rows(pricing, answer, (swaps[0], swaps[1]), exits)
 
 
 def _distribution(units: Array, per_bound: list[tuple[Array, Array]]) -> dict[str, Levels]:

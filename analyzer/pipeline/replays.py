@@ -25,7 +25,6 @@ from analyzer.replay import (
     read_placement,
     shipped_placements,
 )
-from analyzer.replay import kernel as q
 from analyzer.store import Store
 
 __all__ = ["Design", "Outcome", "choose_designs", "replay_all"]
@@ -165,10 +164,6 @@ def replay_all(
             for run, mine in zip(bounds, found[key], strict=True):
                 run.feed(*columns)
                 slices, meetings = run.found()
-                if run is not bounds[-1]:
-                    # Of the narrower bound only the stays that host perf met are asked for.
-                    met = np.concatenate([pair[1][:, q.E_STAY] for pair in [*mine, (0, meetings)]])
-                    slices = slices[np.isin(slices[:, q.S_STAY], met)]
                 mine.append((slices, meetings))
         inside = part.holds(*columns[:3])
         edges.add(kind=columns[3][inside], detail=columns[4][inside])

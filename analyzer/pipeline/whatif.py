@@ -21,9 +21,8 @@ from analyzer.pipeline.conflicts import (
 from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
 from analyzer.pipeline.exposure import feasible_of, guards_of, leak_of, unseen_of
 from analyzer.pipeline.guest_effect import (
-    bucket_edges,
-    cost_rows,
     price_rows,
+    price_times,
     price_vcpu,
     set_guest_effect,
 )
@@ -35,10 +34,10 @@ from analyzer.pipeline.recorded import recorded_of, truth_of
 from analyzer.pipeline.replays import Design, Outcome, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
-from analyzer.pipeline.swaps import Course, Swaps, course_of, exits_in_stays, swaps_of
+from analyzer.pipeline.swaps import Course, course_of, exits_in_stays, swaps_of
 from analyzer.pipeline.ticks import count_ticks
 from analyzer.pipeline.verdict import verdict_of
-from analyzer.replay import Counts, Part, has_rules
+from analyzer.replay import Counts, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 
@@ -73,16 +72,16 @@ def whatif(
     shown = _Shown(
         load_episodes(store), unseen_of(store), feasible_of(store), arming_traps(store, part),
         emulation_of(store, part) if any(d.placement.kind == "trap" for d in designs) else None,
-        course, bucket_edges(*_edges(store, part)),
+        course,
     )  # fmt: skip
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
     used: set[str] = set()
+    # The tables have one set of rows a placement and hook, that of its first options.
+    told_of: set[tuple[str, str | None]] = set()
     pairs = [(design, outcomes[design]) for design in designs]
     leaks = find_leaks(store, pairs, part)
-    times = time_rows(store, pairs, part, buckets)
-    for (name, hook), some in times.items():
-        rows["placement_time"] += [{"placement": name, "hook": hook, **row} for row in some]
+    times = time_rows(store, pairs, part, course.exits[:, 0], buckets)
     for design, leak in zip(designs, leaks, strict=True):
         outcome = outcomes[design]
         answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
@@ -95,13 +94,20 @@ def whatif(
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        fewest, most = (swaps_of(shown.course, design.placement, outcome, n, part) for n in (0, 1))
+        fewest, most = (swaps_of(course, design.placement, outcome, n, part) for n in (0, 1))
         swaps = fewest, most
-        set_guest_effect(pricing, answer, design.placement, outcome, swaps, shown.course, part)
+        set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
-        _price_rows(answer, rows, pricing, shown, outcome, swaps, part)
+        _price_rows(answer, rows, pricing, shown, outcome)
+        some = times[design.placement.name, design.hook]
+        priced = zip(some, price_times(pricing, answer, some), strict=True)
+        mine = [{**row, **price} for row, price in priced]
         if by_time:
-            answer["by_time"] = times[design.placement.name, design.hook]
+            answer["by_time"] = mine
+        if (design.placement.name, design.hook) not in told_of:
+            told_of.add((design.placement.name, design.hook))
+            label = {"placement": design.placement.name, "hook": design.hook}
+            rows["placement_time"] += [{**label, **row} for row in mine]
     set_dominated(pricing, answers)
     moves = None
     if sensitivity:
@@ -134,15 +140,14 @@ class _Shown:
     arming: dict[str, tuple[float, float, float]] | None
     emulation: Emulation | None
     course: Course
-    edges: np.ndarray[Any, np.dtype[np.int64]]
 
 
 def _price_rows(
     answer: dict[str, Any], rows: dict[str, list[Any]], pricing: Pricing, shown: _Shown,
-    outcome: Outcome, swaps: tuple[Swaps, Swaps], part: Part,
+    outcome: Outcome,
 ) -> None:  # fmt: skip
-    # What each vCPU, exit reason and time bucket costs. The tables have one set of rows a
-    # placement, that of its first options; the answer has each design's own.
+    # What each vCPU and exit reason costs. The tables have one set of rows a placement, that of
+    # its first options; the answer has each design's own.
     name, emulation = answer["name"], shown.emulation
     for key, table in (("by_vcpu", "placement_vcpu"), ("by_reason", "placement_reason")):
         mine = [row for row in rows[table] if row["placement"] == name]
@@ -164,7 +169,6 @@ def _price_rows(
         if mine and "overhead_low_ns" not in mine[0]:
             for row, price in zip(mine, prices, strict=True):
                 row.update(price)
-    answer["cost_by_time"] = cost_rows(pricing, answer, swaps, shown.course, shown.edges)
 
 
 def _expose(answer: dict[str, Any], design: Design, shown: _Shown) -> None:
@@ -177,15 +181,6 @@ def _expose(answer: dict[str, Any], design: Design, shown: _Shown) -> None:
 
 def _totals(pair: tuple[Counts, Counts], column: int) -> tuple[int | None, int | None]:
     return pair_of(*(int(counts.vcpus[:, column].sum()) for counts in pair))
-
-
-def _edges(store: Store, part: Part) -> tuple[int, int]:
-    windows = store.read("window", ["ts", "end"]).to_pylist()
-    begin, end = min(row["ts"] for row in windows), max(row["end"] for row in windows)
-    return (
-        begin if part.begin is None else part.begin,
-        end if part.end is None else min(part.end, end),
-    )
 
 
 def _ranged(answer: dict[str, Any], name: str, low: int | None, high: int | None) -> None:

@@ -69,7 +69,7 @@ HELD = 5
 # count VM entries of the stay: in all, and up to the episode, which may have an entry's very time.
 S_STAY, S_CPU, S_VCPU, S_TS, S_END, S_ENTERED, S_WHOLE, S_ENTRIES, S_LOADED = range(9)
 E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED, E_ENTRIES = range(8)
-ROW = 9
+SLICE_ROW, MEETING_ROW = 9, 8
 SLICES, MEETINGS, STAYS = range(3)
 BY_NOTIFIER = 1
 # How a stay ended; numpy's numbers, see analyzer.jit.
@@ -276,8 +276,9 @@ def replay(  # type: ignore[no-untyped-def]
     int64[vcpus, HELD] and reason_of: int64[vcpus], what happened since the guest stopped, and why
     it did. reasons: int64[reasons + 1, 4]. totals: int64[TOTALS]. counted: int64[cpus], 1 where
     this CPU's points and time count and 0 where they only move its state; watched: int64[vcpus], 1
-    where the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, ROW] and int64[>=
-    points, ROW], filled from row 0; filled: int64[3], rows of both, and stays so far (carried).
+    where the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, SLICE_ROW] and
+    int64[>= points, MEETING_ROW], filled from row 0; filled: int64[3], rows of both, and stays so
+    far (carried).
     """
     filled[SLICES] = filled[MEETINGS] = 0
     for n in range(ts.size):

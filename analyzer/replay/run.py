@@ -64,15 +64,15 @@ class Scratch:
     """Room for the rows of one chunk; replays that are fed one after the other can share it."""
 
     def __init__(self) -> None:
-        self.slices = np.empty((0, q.ROW), np.int64)
-        self.meetings = np.empty((0, q.ROW), np.int64)
+        self.slices = np.empty((0, q.SLICE_ROW), np.int64)
+        self.meetings = np.empty((0, q.MEETING_ROW), np.int64)
 
     def make_room(self, points: int) -> None:
         """Make room for what that many points can give."""
         if len(self.meetings) < points:
             # A load may put another vCPU's state here and its own elsewhere first.
-            self.slices = np.empty((3 * points, q.ROW), np.int64)
-            self.meetings = np.empty((points, q.ROW), np.int64)
+            self.slices = np.empty((3 * points, q.SLICE_ROW), np.int64)
+            self.meetings = np.empty((points, q.MEETING_ROW), np.int64)
 
 
 class Replay:
@@ -158,8 +158,8 @@ class Replay:
 
         A stay that is still open has no slice yet: every window ends with a LOST, so none is.
         """
-        slices = [pair[0] for pair in self._found] or [np.empty((0, q.ROW), np.int64)]
-        meetings = [pair[1] for pair in self._found] or [np.empty((0, q.ROW), np.int64)]
+        slices = [pair[0] for pair in self._found] or [np.empty((0, q.SLICE_ROW), np.int64)]
+        meetings = [pair[1] for pair in self._found] or [np.empty((0, q.MEETING_ROW), np.int64)]
         self._found = []
         return np.concatenate(slices), np.concatenate(meetings)
 

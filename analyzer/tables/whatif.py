@@ -132,6 +132,8 @@ PLACEMENT_TIME = Table(
         Column("puts", "int64", "guest's PMU state taken off", "owner_slice", "swaps"),
         Column("residency_ns", "int64", "with it on, all CPUs together", "owner_slice", "ns"),
         Column("blind_ns", "int64", "of that, in host code", "owner_slice, point", "ns"),
+        Column("exits", "int64", "exits", "replay", "events"),
+        *_PRICES,
     ),
     sort=None,
 )
