@@ -94,7 +94,7 @@ def whatif(
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        fewest, most = (swaps_of(course, design.placement, outcome, n, part) for n in (0, 1))
+        fewest, most = (swaps_of(course, outcome, n, part) for n in (0, 1))
         swaps = fewest, most
         set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
