@@ -15,13 +15,13 @@
 #                               conflict_laws: stays_and_conflicts_equal_.., the_declared_table_..
 # 5  shift, rename, renumber,   here: chunks_.., shifted_time_..; conflict_laws: shift_and_..;
 #    permute, cut               renaming; pieces
-# 6  formats agree              none: no fixture holds one run in two formats; each reader is held
-#                               against a second one in perfetto_goldens and tracedat_goldens
+# 6  formats agree              formats_agree, on histories written in both formats: no shared run
+#                               is held in two
 # 7  no episode, no conflict    conflict_laws, fixture_laws: .. no_conflict_and_no_evidence
-#    a demand placement is free none: no demand placement is built
+#    a demand placement is free placement_laws: a_guest_that_never_uses_its_pmu_..
 # 8  predicted = recorded       fixture_laws: predicted_swaps_are_the_recorded_ones
-# 9  oracle, lazy               none: neither is built
-# 10 costs are ordered          timeline_cases: without_a_vendor_the_price_.. has low < high only
+# 9  oracle, lazy               placement_laws: lazy_swaps_no_more_than_loop_..
+# 10 costs are ordered          cost_algebra, pricing, design_prices: law_10_for_every_design
 # 11 observed, inferred         conflict_laws: inferred_episodes_change_no_observed_number
 # 12 a store is whole or absent store_laws; cli: refusals_are_one_line_..
 
