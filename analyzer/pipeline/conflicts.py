@@ -290,7 +290,8 @@ def summary_of(
         "ticks_per_timer_interrupt": ticks / timers if timers else None,
         "derived": observed.filter(shown="derived").unique(["ts", "cpu"]).height,
         "late_ns": {
-            "median": waits.median(), "longest": waits.max(),
+            "median": waits.median(), "p99": waits.quantile(0.99, "nearest"),
+            "longest": waits.max(),
             "open_ended": late["until"].null_count(),
         },
         "no_evidence": None,

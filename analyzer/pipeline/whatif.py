@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import MissingEvents
+from analyzer.pipeline.aside import set_aside
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
 from analyzer.pipeline.beside import arming_traps, set_beside
 from analyzer.pipeline.by_time import BUCKETS, time_rows
@@ -99,6 +100,7 @@ def whatif(
         set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
         _price_rows(answer, rows, pricing, shown, outcome)
+        set_aside(pricing, answer, design.placement, outcome, recording, part, part_ns)
         some = times[design.placement.name, design.hook]
         priced = zip(some, price_times(pricing, answer, some), strict=True)
         mine = [{**row, **price} for row, price in priced]
