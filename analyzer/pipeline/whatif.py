@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from analyzer.pipeline.conflicts import (
     conflict_rows,
     load_episodes,
     summary_of,
+    timer_interrupts,
     timer_interrupts_met,
 )
 from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
@@ -41,6 +42,9 @@ from analyzer.pipeline.verdict import verdict_of
 from analyzer.replay import Counts, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["whatif"]
 
@@ -73,7 +77,7 @@ def whatif(
     shown = _Shown(
         load_episodes(store), unseen_of(store), feasible_of(store), arming_traps(store, part),
         emulation_of(store, part) if any(d.placement.kind == "trap" for d in designs) else None,
-        course,
+        course, timer_interrupts(store, part),
     )  # fmt: skip
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
@@ -88,7 +92,7 @@ def whatif(
         answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
-        timers = timer_interrupts_met(store, outcome)
+        timers = timer_interrupts_met(shown.timers, outcome, part)
         answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
         answer["guards"] = guards_of(store, design, shown.episodes, met)
         answer["leak_ns"] = leak_of(design, leak)
@@ -142,6 +146,7 @@ class _Shown:
     arming: dict[str, tuple[float, float, float]] | None
     emulation: Emulation | None
     course: Course
+    timers: pl.DataFrame
 
 
 def _price_rows(
