@@ -249,11 +249,22 @@ def _truth(console: Console, truth: dict[str, Any] | None, what: str | None) -> 
     )
 
 
+def _moves(moves: dict[str, Any] | None) -> str:
+    # What an assumption would turn, behind its text; nothing where its ends are not known.
+    if moves is None:
+        return ""
+    if not moves["turned"]:
+        return " (turns no two of these placements)"
+    first = f", the cheapest to {', '.join(moves['cheapest'])}" if moves["cheapest"] else ""
+    pairs = len(moves["turned"])
+    return f" (at its ends turns {pairs} pair{'s' * (pairs > 1)} of these placements{first})"
+
+
 def _rests_on(console: Console, answer: dict[str, Any], full: bool) -> None:
     if full:
         console.print(Text("rests on:"))
         for item in answer["assumptions"]:
-            console.print(Text(f"  {item['id']}: {item['text']}"))
+            console.print(Text(f"  {item['id']}: {item['text']}{_moves(item['moves'])}"))
     else:
         names = ", ".join(item["id"] for item in answer["assumptions"])
         shares = [p["overhead"]["assumed_share"] for p in answer["placements"]]
@@ -261,5 +272,8 @@ def _rests_on(console: Console, answer: dict[str, Any], full: bool) -> None:
         if known:
             console.print(Text(f"of these prices up to {max(known):.0%} is assumed latencies"))
         console.print(Text(f"rests on: {names} (--full says what each means, and has more tables)"))
+        turning = [a["id"] for a in answer["assumptions"] if a["moves"] and a["moves"]["cheapest"]]
+        if turning:
+            console.print(Text(f"of these can turn which is the cheapest: {', '.join(turning)}"))
     if answer["recording"]["emulated"] is True:
         console.print(Text("Times of an emulated machine mean nothing: no percentages, no rates."))

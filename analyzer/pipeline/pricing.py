@@ -38,6 +38,7 @@ __all__ = [
     "amounts_of",
     "cost_files_of",
     "counts_of",
+    "extra_of",
     "is_lower_bound",
     "is_own",
     "overhead_of",
@@ -298,10 +299,15 @@ def counts_of(pricing: Pricing, model: Model, answer: dict[str, Any]) -> Array:
     if is_lower_bound(answer):
         # What else it pays instead of swaps left no trace: dear or cheap, it is not free.
         swaps[1:] = np.nan
+    total: Array = swaps + extra_of(model, answer)
+    return total
+
+
+def extra_of(model: Model, answer: dict[str, Any]) -> Array:
+    """Return float64[3, k]: what a placement does beside swaps and exits."""
     extra = answer.get("extra_operations", {})
     rows = [model.vector({name: found[at] for name, found in extra.items()}) for at in range(3)]
-    total: Array = swaps + np.stack(rows)
-    return total
+    return np.stack(rows)
 
 
 def is_lower_bound(answer: dict[str, Any]) -> bool:

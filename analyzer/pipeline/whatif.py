@@ -29,6 +29,7 @@ from analyzer.pipeline.guest_effect import (
     set_guest_effect,
 )
 from analyzer.pipeline.leaks import find_leaks
+from analyzer.pipeline.moved import moves_of
 from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
@@ -130,11 +131,13 @@ def whatif(
         "sensitivity": moves,
         "vcpus": [row for row in vcpus if part.vcpus is None or row["vcpu"] in part.vcpus],
         "notes": _notes(store),
-        "assumptions": [
-            {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
-        ],
     }
-    return {**made, "verdict": verdict_of(pricing, made)}
+    verdict = verdict_of(pricing, made)
+    turned = moves_of(pricing, answers, verdict["without_conflicts"])
+    made["assumptions"] = [
+        {"id": i, "text": ASSUMPTIONS[i], "moves": turned[i]} for i in ASSUMPTIONS if i in used
+    ]
+    return {**made, "verdict": verdict}
 
 
 @dataclass(frozen=True, slots=True)
