@@ -11,14 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.pricing import (
-    Model,
-    Pricing,
-    amounts_of,
-    extra_of,
-    is_lower_bound,
-    vectors_of,
-)
+from analyzer.pipeline.one_swap import vectors_of
+from analyzer.pipeline.price_model import Model, Pricing
+from analyzer.pipeline.pricing import amounts_of, extra_of, is_lower_bound
 from analyzer.pipeline.sensitivity import label_of
 from analyzer.replay.algebra import SAME
 

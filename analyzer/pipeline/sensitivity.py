@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.pricing import (
-    Model,
-    Pricing,
-    amounts_of,
-    counts_of,
-    is_lower_bound,
-    vectors_of,
-)
+from analyzer.pipeline.one_swap import vectors_of
+from analyzer.pipeline.price_model import Model, Pricing
+from analyzer.pipeline.pricing import amounts_of, counts_of, is_lower_bound
 from analyzer.pipeline.ticks import INTERRUPTED, Ticks
 from analyzer.replay.algebra import (
     break_even,

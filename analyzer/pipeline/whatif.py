@@ -32,7 +32,8 @@ from analyzer.pipeline.leaks import find_leaks
 from analyzer.pipeline.moved import moves_of
 from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
-from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
+from analyzer.pipeline.price_model import Pricing, pricing_of
+from analyzer.pipeline.pricing import overhead_of, priced_assumptions_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
 from analyzer.pipeline.replays import Design, Outcome, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
