@@ -96,13 +96,6 @@ def _verdict(console: Console, answer: dict[str, Any]) -> None:
         console.print(Text(f"not told by this recording: {'; '.join(verdict['cannot_tell'])}"))
 
 
-def _label(p: dict[str, Any], placements: list[dict[str, Any]]) -> str:
-    if sum(other["name"] == p["name"] for other in placements) == 1:
-        return str(p["name"])
-    told = "told" if p["options"]["perf_told"] else "untold"
-    return "/".join(word for word in (p["name"], told, p["options"]["hook"]) if word)
-
-
 def _met(p: dict[str, Any]) -> str:
     counts = p["conflicts"]["observed"]
     if counts is None:
@@ -132,7 +125,7 @@ def _table(console: Console, answer: dict[str, Any]) -> None:
                 "-" if share is None or share["typical"] is None else f"{share['typical']:.2f}"
             )
         blind = ranged(p["blind_ns_low"], p["blind_ns_high"], draw=lambda ns: f"{ns / 1e6:.1f}")
-        table.add_row(_label(p, placements), *cells, blind, _met(p))
+        table.add_row(p["label"], *cells, blind, _met(p))
     console.print(table)
 
 
@@ -171,7 +164,7 @@ def _guest(console: Console, placements: list[dict[str, Any]]) -> None:
         off = effect["interrupts_off"]
         shortest, longest = (effect[f"longest_residency_ns_{end}"] for end in ("low", "high"))
         table.add_row(
-            _label(p, placements),
+            p["label"],
             *(in_ms(overhead[f"{name}_ns"]) for name in ("critical", "absorbed")),
             "-" if entry is None else "/".join(_us(value) for value in entry.values()),
             "-" if woken is None else _us(woken["median"]),
@@ -210,7 +203,7 @@ def _breakdown(console: Console, answer: dict[str, Any]) -> None:
     # So many columns of numbers fit beside the names.
     for at in range(0, len(every), ABREAST):
         placements = every[at : at + ABREAST]
-        names = [(_label(p, every), True) for p in placements]
+        names = [(p["label"], True) for p in placements]
         table = new_table(
             "loads by exit reason: typical ms", ("reason", False), ("exits", True), *names
         )

@@ -32,6 +32,7 @@ HELD = {
     "guest-pmu-state": OPERATIONS,
     "modelled-operations": OPERATIONS,
     "host-saved-by-kvm": OPERATIONS,
+    "selective": OPERATIONS,
     "exit-save": EXITS,
     "emulation-counted": EXTRA,
     "arming-traps": EXTRA,

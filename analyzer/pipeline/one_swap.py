@@ -46,6 +46,16 @@ def _formula(pricing: Pricing, model: Model, direction: str) -> Array:
     return np.maximum.accumulate(np.stack([of("idle", 0), middle, of("busy", 2)]))
 
 
+def _selective(pricing: Pricing, model: Model, direction: str) -> Array:
+    # float64[3, k]: what is done once, and for a counter only if its selector is enabled: none, as
+    # many as recorded loads enable, all.
+    shown = pricing.recorded
+    gp, fixed = shown.enabled if shown else (0.0, 0.0)
+    rows = [model.vector(swap_operations(model.file, direction, "idle", 0.0, 0.0))]
+    rows.append(model.vector(swap_operations(model.file, direction, "busy", gp, fixed)))
+    return np.stack([*rows, _formula(pricing, model, direction)[2]])
+
+
 def _kvm(pricing: Pricing, shown: RecordedOperations, direction: str) -> dict[str, float]:
     on, off = shown.by_state[direction, "on"], shown.by_state[direction, "off"]
     if pricing.on_share is None or not on or not off:
@@ -120,6 +130,9 @@ def _swap(pricing: Pricing, model: Model, direction: str, answer: dict[str, Any]
         kvm = np.stack([mean] * 3) if own else np.stack(ends)
     else:
         kvm = formula
+    if answer.get("options", {}).get("selective"):
+        # Never more than the swap of all counters does.
+        kvm = np.minimum(kvm, np.maximum.accumulate(_selective(pricing, model, direction)))
     if kind == "hardware":
         kvm = kvm * calls
     if not told:

@@ -31,6 +31,8 @@ PRICING_ASSUMPTIONS = {
     "modelled-operations": "typical takes the recorded swaps' mean operations for another place, "
     "too; low an idle guest's formula and perf's smallest recorded half, high a busy guest's and "
     "perf's largest: elided writes depend on what ran between",
+    "selective": "only counters whose selector is enabled move: low none of them, typical as many "
+    "as recorded loads enable (none, where none is recorded), high all",
     "exit-save": "with the guest's state left on over an exit, KVM saves its global control there: "
     "low never, high at each exit",
     "instead-of-swaps": "what a perf-backed PMU pays instead of swaps leaves no trace but where "
@@ -117,6 +119,8 @@ def priced_assumptions_of(pricing: Pricing, answer: dict[str, Any]) -> list[str]
         used.append("modelled-operations")
         if told and pricing.told is False:
             used.append("no-host-events")
+    if answer["options"].get("selective"):
+        used.append("selective")
     evictions = answer.get("evictions") or {"by_context": {}, "perf_core": {"high": 0}}
     if evictions["by_context"] or evictions["perf_core"]["high"]:
         used.append("callbacks-free")

@@ -37,7 +37,7 @@ from analyzer.pipeline.pricing import overhead_of, priced_assumptions_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
 from analyzer.pipeline.replays import Design, Outcome, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
-from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.sensitivity import add_sensitivity, label_of, set_dominated
 from analyzer.pipeline.swaps import Course, course_of, exits_in_stays, swaps_of
 from analyzer.pipeline.ticks import count_ticks
 from analyzer.pipeline.verdict import verdict_of
@@ -116,6 +116,8 @@ def whatif(
             told_of.add((design.placement.name, design.hook))
             label = {"placement": design.placement.name, "hook": design.hook}
             rows["placement_time"] += [{**label, **row} for row in mine]
+    for answer in answers:
+        answer["label"] = label_of(answer, answers)
     set_dominated(pricing, answers)
     moves = None
     if sensitivity:
