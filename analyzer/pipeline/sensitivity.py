@@ -76,7 +76,7 @@ def label_of(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
     if any(other.get("clearing") != options.get("clearing") for other in same):
         words.append(options["clearing"])
     if any(other.get("selective") != options.get("selective") for other in same):
-        words.append("selective" if options["selective"] else "all counters")
+        words.append("selective" if options["selective"] else "")
     return "/".join(str(word) for word in words if word)
 
 
