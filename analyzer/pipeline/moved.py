@@ -123,7 +123,9 @@ def moves_of(
             ]
         else:
             ends = [_prices(model, parts, rests, held, end) for end in (LOW, HIGH)]
-        found[name] = _turned(typical, np.stack(ends), np.array(competes), labels)
+        found[name] = _turned(
+            typical, np.reshape(ends, (-1, len(labels))), np.array(competes), labels
+        )
     return found
 
 

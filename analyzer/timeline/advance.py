@@ -8,6 +8,7 @@ import numpy as np
 from analyzer.jit import helper
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
+from analyzer.timeline import truth
 from analyzer.timeline.attribution.words import Mark
 
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
@@ -201,6 +202,8 @@ def advance(  # type: ignore[no-untyped-def]
         if cpus[c, f.C_NEST] > 0 or what == k.IRQ_IN or what == k.NMI_IN:
             _interrupts(cpus, c, here, now, what, out, filled)
         v = np.int64(slot[t]) if 0 <= t < slot.size else f.NONE
+        if here >= 0 and (what == k.MSR_READ or what == k.MSR_WRITE):
+            since[here, truth.ACCESS] = 1
         if marks.size and marks[n] >= LOAD_DONE:
             _attributed(
                 cpus, state, since, v, c, now, marks[n], episodes[n],
@@ -233,3 +236,12 @@ def advance(  # type: ignore[no-untyped-def]
             slot[t] = -1
             if wait[t] >= 0 and vcpus[k.V_BORN, wait[t]] == at + n + 1:
                 slot[t] = wait[t]
+
+
+@numba.njit("void(int64[:, ::1], int64[:, ::1], int64, int64[:, :, ::1], int64[::1])", cache=True)
+def close(since, state, end, out, filled):  # type: ignore[no-untyped-def]
+    """Judge at the recording's end what waits of the vCPUs that are on no CPU; as in `advance`."""
+    for v in range(since.shape[0]):
+        began = end if since[v, truth.ON] != 1 else since[v, truth.ON_TS]
+        truth.forget(since, v, f.ZERO)
+        f.put_found(since, v, end, began, state[v, f.S_LAST_CPU], out, filled)
