@@ -106,10 +106,11 @@ def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, fill
             f.leave_cpu(state, cpus, since, v, ts, f.M_UNKNOWN, f.P_LOST, by, out, filled)
         else:
             f._put_row(out, filled, f.O_POINT, ts, c, f.NONE, f.P_LOST, f.ZERO, f.ZERO, f.ZERO)
-        if code == k.LOSS_BEGIN:
-            # A thread that was on no CPU may have run on this one meanwhile.
-            for other in range(state.shape[0]):
-                if state[other, f.S_ON] == -1 and state[other, f.S_MODE_TS] <= ts:
+        # A thread that is on no CPU may run on this one meanwhile.
+        for other in range(state.shape[0]):
+            if state[other, f.S_ON] == -1 and state[other, f.S_MODE_TS] <= ts:
+                f.forget(since, other, ts, c, f.ZERO, out, filled)
+                if code == k.LOSS_BEGIN:
                     state[other, f.S_ON] = -2
                     f._mode(state, other, ts, f.M_UNKNOWN, out, filled)
     if code == k.WINDOW_BEGIN or code == k.LOSS_END:
@@ -242,6 +243,4 @@ def advance(  # type: ignore[no-untyped-def]
 def close(since, state, end, out, filled):  # type: ignore[no-untyped-def]
     """Judge at the recording's end what waits of the vCPUs that are on no CPU; as in `advance`."""
     for v in range(since.shape[0]):
-        began = end if since[v, truth.ON] != 1 else since[v, truth.ON_TS]
-        truth.forget(since, v, f.ZERO)
-        f.put_found(since, v, end, began, state[v, f.S_LAST_CPU], out, filled)
+        f.forget(since, v, end, state[v, f.S_LAST_CPU], f.ZERO, out, filled)

@@ -221,11 +221,11 @@ class Timeline:
         out = np.empty((6, 0, 7), np.int64)
         for number in range(self.spool.chunks):
             c = self.spool.chunk(number, codes)
-            # At most five rows of one kind an event, and one a vCPU for each of our own events; of
-            # one vCPU all its levels' edges where its window begins or ends.
+            # At most five rows of one kind an event, and one a vCPU for each of our own events; and
+            # all that truth has of a vCPU, where a window ends and an event of its was since.
             own = self.spool.own_events(number)
             room = 5 * c.ts.size + (count + 8) * (own + 1)
-            room += truth.MOST_ROWS * (own + min(count, c.ts.size))
+            room += truth.MOST_ROWS * (own + min(count, c.ts.size) + (own > 0) * c.ts.size)
             if out.shape[1] < room:
                 out = np.empty((6, room, 7), np.int64)
             filled = np.zeros(6, np.int64)

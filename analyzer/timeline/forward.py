@@ -103,6 +103,14 @@ def put_found(since, v, ts, began, cpu, out, filled):  # type: ignore[no-untyped
 
 
 @helper
+def forget(since, v, ts, cpu, levels, out, filled):  # type: ignore[no-untyped-def]
+    """Nothing is known of this vCPU from ts on; levels: those that were on."""
+    began = ts if since[v, truth.ON] != 1 else since[v, truth.ON_TS]
+    truth.forget(since, v, levels)
+    put_found(since, v, ts, began, cpu, out, filled)
+
+
+@helper
 def turn_on(state, since, v, ts, kind, levels, out, filled):  # type: ignore[no-untyped-def]
     """Turn levels on that are off, with a point where any is."""
     fresh = levels & ~state[v, S_LEVELS]
@@ -186,9 +194,7 @@ def leave_cpu(state, cpus, since, v, ts, mode, kind, by, out, filled):  # type: 
     close_slice(state, v, NOT_KNOWN, NONE, out, filled)
     levels = s[S_LEVELS]
     if kind == P_LOST:
-        began = ts if since[v, truth.ON] != 1 else since[v, truth.ON_TS]
-        truth.forget(since, v, levels)
-        put_found(since, v, ts, began, c, out, filled)
+        forget(since, v, ts, c, levels, out, filled)
     if levels or kind == P_LOST:
         turn_off(state, since, v, ts, kind, ALL, NONE, out, filled)
         if levels == 0:
