@@ -380,10 +380,8 @@ class History:
                 self._page(rows[begin:end], lost_before)
                 for begin, end in zip(starts, [*starts[1:], len(rows)], strict=True)
             ]
-        written = write(
-            SHAPE, [Instance(pages)], formats=_formats(), kallsyms=KALLSYMS, machine=machine
-        )
-        return written.raw
+        instances, formats = [Instance(pages)], _formats()
+        return write(SHAPE, instances, formats=formats, kallsyms=KALLSYMS, machine=machine).raw
 
     def _page(self, rows: list[tuple[int, Event]], lost_before: int | None) -> bytes:
         begin, last, out = rows[0][1].ts, rows[0][1].ts, []
