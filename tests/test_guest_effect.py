@@ -17,6 +17,7 @@ from analyzer.pipeline.swaps import Course, Swaps, course_of, exits_in_stays, sw
 from analyzer.replay import Counts, Part, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+from tests import replayed
 from tests.conftest import ROOT
 
 REAL: dict[str, Any] = {"arch": "x86", "vendor": "AuthenticAMD", "emulated": False}
@@ -43,11 +44,11 @@ def outcome(*stays: tuple[int, int, int, int], loaded: int = 1) -> Outcome:
     counts = Counts(
         np.zeros((2, q.COUNTS), np.int64), np.zeros((1, 4), np.int64), np.zeros(q.TOTALS, np.int64)
     )
-    return Outcome((counts, counts), (rows, rows), (rows[:0], rows[:0]))
+    return replayed.outcome_of(replayed.written(counts, rows))
 
 
 def swaps(of: Course, stays: Outcome) -> Swaps:
-    return swaps_of(of, stays, 0, Part())
+    return swaps_of(of, stays.runs[0], Part())
 
 
 # The guest runs at 100, 300 and, after a block from 420 to 800, at 900. Its loop swaps at each.
@@ -134,8 +135,8 @@ def test_stay_from_the_start_is_no_load() -> None:
 
 def test_exits_count_only_with_the_state_on() -> None:
     of = course([(100, 0, 0)], [], exits=[(150, 0), (200, 0), (201, 0), (150, 1)])
-    assert exits_in_stays(of, outcome((100, 200, 0, 0))) == 2
-    assert exits_in_stays(of, outcome((100, 200, 0, 0)), 1) == 0
+    assert exits_in_stays(of, outcome((100, 200, 0, 0)).runs[1]) == 2
+    assert exits_in_stays(of, outcome((100, 200, 0, 0)).runs[1], 1) == 0
 
 
 @pytest.fixture(scope="module", params=["k73m-hostperf", "k73mi-guestpmu", "k73m-overcommit"])
@@ -175,7 +176,7 @@ def test_recording_agrees_with_a_plain_count(store: Store, name: str) -> None:
     of = course_of(store, part)
     [answer] = whatif(store, designs, "x86-amd", by_time=True)["placements"]
     for bound in (0, 1):
-        found = swaps_of(of, outcomes[designs[0]], bound, part)
+        found = swaps_of(of, outcomes[designs[0]].runs[bound], part)
         loads = int(found.is_load.sum())
         assert answer["loads_low"] <= loads <= answer["loads_high"]
         assert answer["puts_low"] <= found.ts.size - loads <= answer["puts_high"]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.pipeline.pricing import Pricing, overhead_of
-from analyzer.pipeline.replays import Outcome
+from analyzer.pipeline.replays import Outcome, Run
 from analyzer.pipeline.results import pair_of
-from analyzer.replay import Part, Placement
+from analyzer.replay import Part, Placement, slices_of
 from analyzer.replay import kernel as q
 from analyzer.replay.cost import LEVELS
 
@@ -62,14 +62,7 @@ def _rate(row: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def _by_cpu(answer: dict[str, Any], outcome: Outcome, part: Part) -> list[dict[str, Any]]:
     # Loads and puts of each CPU that had any.
-    found: list[dict[str, dict[int, int]]] = []
-    for rows in outcome.slices:
-        found.append(
-            {
-                "loads": _counted(rows[rows[:, q.S_LOADED] == 1], q.S_TS, part),
-                "puts": _counted(rows[rows[:, q.S_WHOLE] == 1], q.S_END, part),
-            }
-        )
+    found = [_swaps_by_cpu(run, part) for run in outcome.runs]
     cpus = sorted({cpu for bound in found for counts in bound.values() for cpu in counts})
     made = []
     for cpu in cpus:
@@ -80,6 +73,14 @@ def _by_cpu(answer: dict[str, Any], outcome: Outcome, part: Part) -> list[dict[s
             row[f"{name}_high"] = None if answer[f"{name}_high"] is None else high
         made.append(row)
     return made
+
+
+def _swaps_by_cpu(run: Run, part: Part) -> dict[str, dict[int, int]]:
+    rows = slices_of(run.slices.read())
+    return {
+        "loads": _counted(rows[rows[:, q.S_LOADED] == 1], q.S_TS, part),
+        "puts": _counted(rows[rows[:, q.S_WHOLE] == 1], q.S_END, part),
+    }
 
 
 def _counted(rows: Array, at: int, part: Part) -> dict[int, int]:

@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.arch.x86.conflicts import AFTER_THE_PUT, CAUSES, RULES, Rule
-from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import Part
+from analyzer.pipeline.replays import Design, Outcome, Run
+from analyzer.replay import Part, Rows, meetings_of, slices_of
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline.attribution import Context
@@ -139,14 +139,15 @@ def conflict_rows(
 
     bound: 0 the fewest, 1 the most that the marks allow.
     """
-    met = outcome.meetings[bound]
+    run = outcome.runs[bound]
+    met = meetings_of(run.meetings.read())
     met = met[met[:, q.E_COUNTED] == 1]
     if part.vcpus is not None:
         met = met[np.isin(met[:, q.E_VCPU], part.vcpus)]
     if design.placement.kind == "shared":
         met = _colliding(met, episodes)
     number = met[:, q.E_EPISODE]
-    end, follows = _stays(outcome.slices[bound], met)
+    end, follows = _stays(run.slices, met)
     # A guest's overflow is no episode of the host's: its number is -1.
     own = number >= 0
     context, evidence = (
@@ -210,17 +211,22 @@ def guest_counters_of(store: Store) -> dict[int, int]:
     return {int(vcpu): int(mask) for vcpu, mask in rows}
 
 
-def _stays(slices: Array, met: Array) -> tuple[Array, Array]:
+def _stays(slices: Rows, met: Array) -> tuple[Array, Array]:
     # Of each meeting: where the stay is put (-1: never seen), and whether a VM entry comes before.
     # A stay of -1 ended with the switch that perf acts in.
-    stays = int(max(slices[:, q.S_STAY].max(initial=-1), met[:, q.E_STAY].max(initial=-1))) + 1
-    end, entries = np.full(stays + 1, NEVER, np.int64), np.zeros(stays + 1, np.int64)
-    number = slices[:, q.S_STAY]
-    end[number] = np.where(slices[:, q.S_WHOLE] == 1, slices[:, q.S_END], NEVER)
-    entries[number] = slices[:, q.S_ENTRIES]
     stay = met[:, q.E_STAY]
-    follows = (stay >= 0) & (entries[stay] > met[:, q.E_ENTRIES])
-    return np.where(stay >= 0, end[stay], met[:, q.E_TS]), follows
+    numbers = np.unique(stay)
+    end, entries = np.full(numbers.size, NEVER), np.zeros(numbers.size, np.int64)
+    for packed in slices.pieces() if numbers.size else ():
+        rows = slices_of(packed)
+        at = np.minimum(np.searchsorted(numbers, rows[:, q.S_STAY]), numbers.size - 1)
+        is_met = numbers[at] == rows[:, q.S_STAY]
+        at, rows = at[is_met], rows[is_met]
+        end[at] = np.where(rows[:, q.S_WHOLE] == 1, rows[:, q.S_END], NEVER)
+        entries[at] = rows[:, q.S_ENTRIES]
+    at = np.searchsorted(numbers, stay)
+    follows = (stay >= 0) & (entries[at] > met[:, q.E_ENTRIES])
+    return np.where(stay >= 0, end[at], met[:, q.E_TS]), follows
 
 
 def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, int]:
@@ -246,11 +252,11 @@ def timer_interrupts(store: Store, part: Part) -> pl.DataFrame:
     return found.filter(pl.Series(where.holds(ts, cpu, cpu), dtype=pl.Boolean))
 
 
-def timer_interrupts_met(timers: pl.DataFrame, outcome: Outcome, part: Part) -> int | None:
+def timer_interrupts_met(timers: pl.DataFrame, run: Run, part: Part) -> int | None:
     """Return how many of them fall into a stay of the part's vCPUs; None where there is none."""
     if not len(timers):
         return None
-    slices, met = outcome.slices[1], 0
+    slices, met = slices_of(run.slices.read()), 0
     if part.vcpus is not None:
         slices = slices[np.isin(slices[:, q.S_VCPU], part.vcpus)]
     for cpu in timers["cpu"].unique().to_list():

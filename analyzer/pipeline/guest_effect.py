@@ -15,7 +15,7 @@ from analyzer.pipeline.emulation import Emulation
 from analyzer.pipeline.pricing import Pricing, amounts_of, counts_of, is_lower_bound, vectors_of
 from analyzer.pipeline.replays import Outcome
 from analyzer.pipeline.swaps import Course, Swaps
-from analyzer.replay import Part, Placement
+from analyzer.replay import Part, Placement, slices_of
 from analyzer.replay import kernel as q
 from analyzer.replay.algebra import intervals
 from analyzer.replay.cost import LEVELS
@@ -240,7 +240,8 @@ def set_guest_effect(
         effect["wakeup_latency_ns"] = _distribution(units, after)
     effect["interrupts_off"] = _interrupts_off(pricing, answer, placement, units)
     stays = []
-    for rows in outcome.slices:
+    for run in outcome.runs:
+        rows = slices_of(run.slices.read())
         ts, end = rows[:, q.S_TS], rows[:, q.S_END]
         mine = np.ones(len(rows), bool)
         if part.cpus is not None:

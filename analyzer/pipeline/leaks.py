@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from analyzer.pipeline.conflicts import guest_counters_of
 from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import CLEARINGS, Part
+from analyzer.replay import CLEARINGS, Part, slices_of
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline.points import Kind
@@ -337,11 +337,11 @@ def find_leaks(
     """Return each design's leaks to user code by clearing rule, of both its bounds."""
     around = _surroundings_of(store)
     # Designs that swap alike share their slices, and an exact one has them once for both bounds.
-    distinct = {
-        (id(some), design.told): some for design, outcome in designs for some in outcome.slices
-    }
-    slices = list(distinct.values())
-    every = [_windows(some, told, around, part) for (_, told), some in distinct.items()]
+    distinct = {(run, design.told) for design, outcome in designs for run in outcome.runs}
+    slices = [slices_of(run.slices.read()) for run, _ in distinct]
+    every = [
+        _windows(some, told, around, part) for (_, told), some in zip(distinct, slices, strict=True)
+    ]
     low = min((int(w.begin[0]) for w in every if w.begin.size), default=0)
     end = max((int(w.end.max()) for w in every if w.end.size), default=0)
     carried = [np.zeros(0, np.int64) for _ in every]
@@ -357,9 +357,9 @@ def find_leaks(
     found = []
     for design, outcome in designs:
         pair = []
-        for some, counts in zip(outcome.slices, outcome.counts, strict=True):
-            n = at[id(some), design.told]
-            own = int(counts.vcpus[:, q.N_USER].sum())
+        for run in outcome.runs:
+            n = at[run, design.told]
+            own = int(run.counts.vcpus[:, q.N_USER].sum())
             pair.append(_leak(every[n], marked[n], own, around.switched))
         found.append((pair[0], pair[1]))
     return found

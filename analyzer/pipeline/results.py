@@ -17,7 +17,7 @@ import pyarrow as pa
 from analyzer.errors import OutputError
 from analyzer.pipeline.part import Asked
 from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import Part
+from analyzer.replay import Part, slices_of
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
 from analyzer.store.layout import DATA_VERSION, WHATIF_FOLDER, table_file
@@ -82,7 +82,7 @@ def result_rows(
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
     more = {"guard": ",".join(design.guard), "clearing": design.clearing}
     rows["conflict"].append(_labelled(met, {**label, **more}))
-    owners = _labelled(_slices(outcome.slices[1], part), label)
+    owners = _labelled(_slices(slices_of(outcome.runs[1].slices.read()), part), label)
     # Guards and clearing move no swap: who owns the PMU is told once.
     if not any({key: row[key] for key in label} == label for row in rows["placement"]):
         rows["owner_slice"].append(owners)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.pipeline.replays import Outcome
+from analyzer.pipeline.replays import Run
 from analyzer.pipeline.rows import held_points, points_of
-from analyzer.replay import Part
+from analyzer.replay import Part, slices_of
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline import Kind, Level
@@ -122,9 +122,9 @@ def _at(course: Course, cpus: Array, times: Array, values: Array, cpu: Array, ts
     return result
 
 
-def swaps_of(course: Course, outcome: Outcome, bound: int, part: Part) -> Swaps:
-    """Return the swaps of one bound (0 fewest, 1 most) in order of ts."""
-    rows = outcome.slices[bound]
+def swaps_of(course: Course, run: Run, part: Part) -> Swaps:
+    """Return the swaps of one run in order of ts."""
+    rows = slices_of(run.slices.read())
     ts, cpu, vcpu = rows[:, q.S_TS], rows[:, q.S_CPU], rows[:, q.S_VCPU]
     # A stay that whole data begins with was loaded before, by nobody here.
     loaded = rows[:, q.S_LOADED] == 1
@@ -162,10 +162,10 @@ def swaps_of(course: Course, outcome: Outcome, bound: int, part: Part) -> Swaps:
     )
 
 
-def exits_in_stays(course: Course, outcome: Outcome, vcpu: int | None = None) -> int:
+def exits_in_stays(course: Course, run: Run, vcpu: int | None = None) -> int:
     """Return at how many exits of the part (of one vCPU) the guest's state was on the CPU."""
     exits = course.exits if vcpu is None else course.exits[course.exits[:, 1] == vcpu]
-    rows = outcome.slices[1]
+    rows = slices_of(run.slices.read())
     rows = rows[np.lexsort((rows[:, q.S_TS], rows[:, q.S_VCPU]))]
     if not rows.size or not exits.size:
         return 0

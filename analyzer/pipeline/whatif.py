@@ -11,7 +11,7 @@ from analyzer.errors import MissingEvents
 from analyzer.pipeline.aside import set_aside
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
 from analyzer.pipeline.beside import arming_traps, set_beside
-from analyzer.pipeline.by_time import BUCKETS, time_rows
+from analyzer.pipeline.by_time import BUCKETS, bucket_edges, time_rows
 from analyzer.pipeline.conflicts import (
     Episodes,
     conflict_rows,
@@ -67,7 +67,8 @@ def whatif(
         problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
         raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
     part = part_of(store, asked)
-    outcomes, edges = replay_all(store, designs, part)
+    stops = bucket_edges(store, part, buckets)
+    outcomes, edges = replay_all(store, designs, part, stops[1:-1].tolist())
     recorded = recorded_of(store, part)
     told = {"told": True, "untold": False}.get(str((recorded["evidence"] or {}).get("perf")))
     operations = recorded_operations(store, part)
@@ -86,20 +87,20 @@ def whatif(
     told_of: set[tuple[str, str | None]] = set()
     pairs = [(design, outcomes[design]) for design in designs]
     leaks = find_leaks(store, pairs, part)
-    times = time_rows(store, pairs, part, course.exits[:, 0], buckets)
+    times = time_rows(pairs, stops, course.exits[:, 0])
     for design, leak in zip(designs, leaks, strict=True):
         outcome = outcomes[design]
         answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
-        timers = timer_interrupts_met(shown.timers, outcome, part)
+        timers = timer_interrupts_met(shown.timers, outcome.runs[1], part)
         answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
         answer["guards"] = guards_of(store, design, shown.episodes, met)
         answer["leak_ns"] = leak_of(design, leak)
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        fewest, most = (swaps_of(course, outcome, n, part) for n in (0, 1))
+        fewest, most = (swaps_of(course, run, part) for run in outcome.runs)
         swaps = fewest, most
         set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
@@ -160,7 +161,7 @@ def _price_rows(
         mine = [row for row in rows[table] if row["placement"] == name]
         exits = np.array([row["exits"] for row in mine], np.float64)
         if answer["exits_loaded"] != answer["exits"] and key == "by_vcpu":
-            loaded = [exits_in_stays(shown.course, outcome, row["vcpu"]) for row in mine]
+            loaded = [exits_in_stays(shown.course, outcome.runs[1], row["vcpu"]) for row in mine]
             exits = np.array(loaded) * (answer["exits"] / max(answer["exits_loaded"], 1))
         loads, puts = (
             np.array([[row[f"{n}_low"], row[f"{n}_high"]] for row in mine], np.float64)
@@ -224,7 +225,7 @@ def _answer(
     answer["exits_loaded"] = answer["exits"]
     if placement.demand != "never":
         # Over other exits there is nothing to save.
-        answer["exits_loaded"] = exits_in_stays(shown.course, outcome)
+        answer["exits_loaded"] = exits_in_stays(shown.course, outcome.runs[1])
     blind_ns: dict[str, Any] = {}
     parts = {name: _totals(pair, column) for name, column in BLIND.items()}
     whole = pair_of(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))
