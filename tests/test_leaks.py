@@ -77,7 +77,8 @@ def found(
     vcpus = [{"tid": VM, "tgid": 1}, {"tid": OTHER_VM, "tgid": 2}]
     end = {"point": [{"ts": 1000, "cpu": 0, "kind": int(Kind.LOST)}]}
     writes = tables.get("pmu_access", [])
-    store = Tables({"vcpu": vcpus, **end, "pmu_attribution": writes, **tables})
+    windows = [{"cpu": cpu} for cpu in (0, 1)]
+    store = Tables({"vcpu": vcpus, "window": windows, **end, "pmu_attribution": writes, **tables})
     ((low, high),) = leaks.find_leaks(store, [(design, outcome)], part or Part())  # type: ignore[arg-type]
     assert low == high
     return {clearing: (leak.ns, leak.windows) for clearing, leak in low.items()}

@@ -11,9 +11,10 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.arch.x86.conflicts import AFTER_THE_PUT, CAUSES, RULES, Rule
-from analyzer.pipeline.replays import Design, Outcome, Run
-from analyzer.replay import Part, Rows, meetings_of, slices_of
+from analyzer.pipeline.replays import Design, Outcome, Run, cpus_of
+from analyzer.replay import Part, Rows, meetings_of, ones_at, slices_of
 from analyzer.replay import kernel as q
+from analyzer.replay.stays import count_within
 from analyzer.store import Store
 from analyzer.timeline.attribution import Context
 
@@ -236,37 +237,31 @@ def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, 
     return {word: counted.get(word, 0) for word in words if word in counted or words is CAUSES}
 
 
-def timer_interrupts(store: Store, part: Part) -> pl.DataFrame:
-    """Return ts and cpu of the part's timer interrupts."""
-    kept = []
+def timer_interrupts(store: Store, part: Part) -> tuple[Array, Array]:
+    """Return the part's timer interrupts: int64[n] ts by CPU and ts, and int64[cpus + 1], where
+    those of each CPU begin."""
+    kept = [pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})]
     for batch in store.batches("interrupt", ["ts", "cpu", "name", "phase"], 1 << 20):
         frame = pl.from_arrow(pa.Table.from_batches([batch]))
         assert isinstance(frame, pl.DataFrame)
         is_timer = pl.col("name").cast(pl.String) == "local_timer"
         is_entry = pl.col("phase").cast(pl.String) == "entry"
         kept.append(frame.filter(is_timer & is_entry).select("ts", "cpu"))
-    found = pl.concat(kept) if kept else pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})
-    # Whose state an interrupt meets is asked of the stays.
-    where = Part(part.begin, part.end, part.cpus)
+    found = pl.concat(kept).sort("cpu", maintain_order=True)
     ts, cpu = (found[name].to_numpy() for name in ("ts", "cpu"))
-    return found.filter(pl.Series(where.holds(ts, cpu, cpu), dtype=pl.Boolean))
+    # Whose state an interrupt meets is asked of the stays.
+    held = Part(part.begin, part.end, part.cpus).holds(ts, cpu, cpu)
+    ts, cpu = ts[held], cpu[held]
+    return ts, np.searchsorted(cpu, np.arange(cpus_of(store) + 1))
 
 
-def timer_interrupts_met(timers: pl.DataFrame, run: Run, part: Part) -> int | None:
+def timer_interrupts_met(timers: tuple[Array, Array], run: Run, part: Part) -> int | None:
     """Return how many of them fall into a stay of the part's vCPUs; None where there is none."""
-    if not len(timers):
+    ts, of = timers
+    if not ts.size:
         return None
-    slices, met = slices_of(run.slices.read()), 0
-    if part.vcpus is not None:
-        slices = slices[np.isin(slices[:, q.S_VCPU], part.vcpus)]
-    for cpu in timers["cpu"].unique().to_list():
-        mine = slices[slices[:, q.S_CPU] == cpu]
-        stamps = timers.filter(cpu=cpu)["ts"].to_numpy()
-        # Stays of one CPU follow each other.
-        begun = np.searchsorted(mine[:, q.S_TS], stamps, side="right")
-        ended = np.searchsorted(mine[:, q.S_END], stamps, side="right")
-        met += int(np.count_nonzero(begun > ended))
-    return met
+    watched, at = ones_at(len(run.counts.vcpus), part.vcpus), of[:-1].copy()
+    return sum(int(count_within(rows, watched, ts, of, at)) for rows in run.slices.pieces())
 
 
 def summary_of(

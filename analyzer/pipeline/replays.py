@@ -31,7 +31,7 @@ from analyzer.replay import (
 )
 from analyzer.store import Store
 
-__all__ = ["Design", "Outcome", "Run", "choose_designs", "replay_all"]
+__all__ = ["Design", "Outcome", "Run", "choose_designs", "cpus_of", "replay_all"]
 
 Array = np.ndarray[Any, Any]
 # At a time: what these can give at most has room in memory, once a worker. More workers than that
@@ -154,12 +154,17 @@ def _guard_set(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for word in GUARDS if word in words)
 
 
+def cpus_of(store: Store) -> int:
+    """Return how many CPUs a store's numbers have room for."""
+    return int(pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
+
+
 def replay_all(
     store: Store, designs: list[Design], part: Part, stops: Sequence[int] = ()
 ) -> tuple[dict[Design, Outcome], EdgeCounts]:
     """Return each design's outcome, and the edges of every level in the part."""
     vcpus = int(store.manifest["recording"]["vcpus"])
-    cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
+    cpus = cpus_of(store)
     reasons = len(store.manifest["reasons"])
     known = _is_loop_known(store)
     workers = [Scratch() for _ in range(min(WORKERS, os.cpu_count() or 1))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -33,20 +33,19 @@ from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
-from analyzer.pipeline.replays import Design, Outcome, replay_all
+from analyzer.pipeline.replays import Design, Outcome, cpus_of, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
-from analyzer.pipeline.swaps import Course, course_of, exits_in_stays, swaps_of
+from analyzer.pipeline.swaps import Ground, Walk, course_of, walk_of
 from analyzer.pipeline.ticks import count_ticks
 from analyzer.pipeline.verdict import verdict_of
 from analyzer.replay import Counts, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 
-if TYPE_CHECKING:
-    import polars as pl
-
 __all__ = ["whatif"]
+
+Array = np.ndarray[Any, Any]
 
 
 def whatif(
@@ -78,7 +77,7 @@ def whatif(
     shown = _Shown(
         load_episodes(store), unseen_of(store), feasible_of(store), arming_traps(store, part),
         emulation_of(store, part) if any(d.placement.kind == "trap" for d in designs) else None,
-        course, timer_interrupts(store, part),
+        timer_interrupts(store, part),
     )  # fmt: skip
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
@@ -86,11 +85,15 @@ def whatif(
     # The tables have one set of rows a placement and hook, that of its first options.
     told_of: set[tuple[str, str | None]] = set()
     pairs = [(design, outcomes[design]) for design in designs]
+    ground = Ground(course, part, int(recording["vcpus"]), cpus_of(store))
+    distinct = dict.fromkeys(run for _, outcome in pairs for run in outcome.runs)
+    walks = {run: walk_of(ground, run) for run in distinct}
     leaks = find_leaks(store, pairs, part)
     times = time_rows(pairs, stops, course.exits[:, 0])
     for design, leak in zip(designs, leaks, strict=True):
         outcome = outcomes[design]
-        answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
+        walk = walks[outcome.runs[0]], walks[outcome.runs[1]]
+        answer = _answer(store, design, outcome, walk[1], recording, part_ns, pricing, shown)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
         timers = timer_interrupts_met(shown.timers, outcome.runs[1], part)
@@ -100,12 +103,10 @@ def whatif(
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        fewest, most = (swaps_of(course, run, part) for run in outcome.runs)
-        swaps = fewest, most
-        set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
+        set_guest_effect(pricing, answer, design.placement, walk, ground)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
-        _price_rows(answer, rows, pricing, shown, outcome)
-        set_aside(pricing, answer, design.placement, outcome, recording, part, part_ns)
+        _price_rows(answer, rows, pricing, shown, walk[1])
+        set_aside(pricing, answer, design.placement, walk, recording, part_ns)
         some = times[design.placement.name, design.hook]
         priced = zip(some, price_times(pricing, answer, some), strict=True)
         mine = [{**row, **price} for row, price in priced]
@@ -146,13 +147,11 @@ class _Shown:
     feasible: tuple[str, str]
     arming: dict[str, tuple[float, float, float]] | None
     emulation: Emulation | None
-    course: Course
-    timers: pl.DataFrame
+    timers: tuple[Array, Array]
 
 
 def _price_rows(
-    answer: dict[str, Any], rows: dict[str, list[Any]], pricing: Pricing, shown: _Shown,
-    outcome: Outcome,
+    answer: dict[str, Any], rows: dict[str, list[Any]], pricing: Pricing, shown: _Shown, walk: Walk
 ) -> None:  # fmt: skip
     # What each vCPU and exit reason costs. The tables have one set of rows a placement, that of
     # its first options; the answer has each design's own.
@@ -161,8 +160,8 @@ def _price_rows(
         mine = [row for row in rows[table] if row["placement"] == name]
         exits = np.array([row["exits"] for row in mine], np.float64)
         if answer["exits_loaded"] != answer["exits"] and key == "by_vcpu":
-            loaded = [exits_in_stays(shown.course, outcome.runs[1], row["vcpu"]) for row in mine]
-            exits = np.array(loaded) * (answer["exits"] / max(answer["exits_loaded"], 1))
+            loaded = walk.exits[[row["vcpu"] for row in mine]]
+            exits = loaded * (answer["exits"] / max(answer["exits_loaded"], 1))
         loads, puts = (
             np.array([[row[f"{n}_low"], row[f"{n}_high"]] for row in mine], np.float64)
             for n in ("loads", "puts")
@@ -201,6 +200,7 @@ def _answer(
     store: Store,
     design: Design,
     outcome: Outcome,
+    walk: Walk,
     recording: dict[str, Any],
     part_ns: int,
     pricing: Pricing,
@@ -225,7 +225,7 @@ def _answer(
     answer["exits_loaded"] = answer["exits"]
     if placement.demand != "never":
         # Over other exits there is nothing to save.
-        answer["exits_loaded"] = exits_in_stays(shown.course, outcome.runs[1])
+        answer["exits_loaded"] = int(walk.exits.sum())
     blind_ns: dict[str, Any] = {}
     parts = {name: _totals(pair, column) for name, column in BLIND.items()}
     whole = pair_of(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))

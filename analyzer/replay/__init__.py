@@ -16,7 +16,7 @@ from analyzer.replay.placement import (
     transition_table,
 )
 from analyzer.replay.rows import PIECE, Rows, meetings_of, slices_of
-from analyzer.replay.run import Counts, Part, Replay, Scratch
+from analyzer.replay.run import Counts, Part, Replay, Scratch, ones_at
 
 __all__ = [
     "CLEARINGS",
@@ -36,6 +36,7 @@ __all__ = [
     "load_cost",
     "load_placement",
     "meetings_of",
+    "ones_at",
     "read_placement",
     "shipped_placements",
     "shipped_text",

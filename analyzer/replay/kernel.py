@@ -269,14 +269,14 @@ def _learn(  # type: ignore[no-untyped-def]
             _put(cpus, c, vcpus, ts, one, count, held, slices, filled)
 
 
-def _given(scalar: Any) -> Any:
-    # A column of a file may be read only.
-    return numba.types.Array(scalar, 1, "C", readonly=True)
+def given(scalar: Any, dimensions: int = 1) -> Any:
+    """Return numba's type of an array that is only read: what comes of a file may be read only."""
+    return numba.types.Array(scalar, dimensions, "C", readonly=True)
 
 
 INT64, INT32 = numba.types.int64, numba.types.int32
 SIGNATURE = numba.void(
-    _given(INT64), _given(INT32), _given(INT32), _given(numba.types.uint8), _given(INT64),
+    given(INT64), given(INT32), given(INT32), given(numba.types.uint8), given(INT64),
     numba.types.int8[:, ::1], INT64, INT64, INT64[::1], INT64[:, ::1], INT64[:, ::1],
     INT64[:, ::1], INT64[:, ::1], INT64[::1], INT64[:, ::1], INT64[::1], INT64[::1], INT64[::1],
     INT64[:, ::1], INT64[:, ::1], INT64[::1],

@@ -13,7 +13,7 @@ from analyzer.replay.kernel import replay
 from analyzer.replay.placement import HOOKS, Placement, rules_of, transition_table
 from analyzer.replay.rows import Rows
 
-__all__ = ["Counts", "Part", "Replay", "Scratch"]
+__all__ = ["Counts", "Part", "Replay", "Scratch", "ones_at"]
 
 Array = np.ndarray[Any, Any]
 # Columns of points as the kernel takes them, and as table `point` has them.
@@ -58,7 +58,8 @@ class Part:
         return inside
 
 
-def _ones_at(size: int, chosen: tuple[int, ...] | None) -> Array:
+def ones_at(size: int, chosen: tuple[int, ...] | None) -> Array:
+    """Return int64[size], 1 at the numbers chosen; everywhere where that is None."""
     ones = np.zeros(size, np.int64)
     ones[slice(None) if chosen is None else list(chosen)] = 1
     return ones
@@ -106,8 +107,8 @@ class Replay:
         self._hook = HOOKS.index(hook)
         self._filled = np.zeros(3, np.int64)
         self.slices, self.meetings = Rows(q.PACKED_SLICE), Rows(q.PACKED_MEETING)
-        self._chosen = _ones_at(cpus, part.cpus)
-        self._watched = _ones_at(vcpus, part.vcpus)
+        self._chosen = ones_at(cpus, part.cpus)
+        self._watched = ones_at(vcpus, part.vcpus)
         # Nothing counts before the part begins.
         self._counted = self._chosen if part.begin is None else np.zeros(cpus, np.int64)
         self._noted: list[Array] = []
