@@ -109,15 +109,17 @@ def _in_swap(store: Store, episodes: pl.DataFrame) -> Array:
     return found
 
 
-def _fits(
-    rule: Rule, design: Design, vendor: str | None, context: Array, operations: Array,
-    follows: Array, met: Array, in_swap: Array,
-) -> Array:  # fmt: skip
+def _is_here(rule: Rule, design: Design, vendor: str | None) -> bool:
     guarded = rule.having <= set(design.guard) and rule.without.isdisjoint(design.guard)
-    here = rule.told == design.told and guarded and rule.vendor in (None, vendor)
-    fits = np.full(len(context), here)
+    return rule.told == design.told and guarded and rule.vendor in (None, vendor)
+
+
+def _fits(
+    rule: Rule, context: pl.Series, operations: Array, follows: Array, met: Array, in_swap: Array
+) -> Array:
+    fits = np.ones(len(context), bool)
     if rule.contexts is not None:
-        fits &= np.isin(context, list(rule.contexts))
+        fits &= context.is_in(sorted(rule.contexts)).to_numpy()
     if rule.any_of is not None:
         fits &= (operations & int(rule.any_of)) != 0
     if rule.none_of is not None:
@@ -151,19 +153,22 @@ def conflict_rows(
     end, follows = _stays(run.slices, met)
     # A guest's overflow is no episode of the host's: its number is -1.
     own = number >= 0
+    # Behind all episodes stands what an overflow is taken for.
+    at = np.where(own, number, len(episodes.context))
     context, evidence = (
-        np.full(len(met), "guest_pmi", object),
-        np.full(len(met), "observed", object),
+        pl.Series([*words, word], dtype=pl.String).gather(at)
+        for words, word in ((episodes.context, "guest_pmi"), (episodes.evidence, "observed"))
     )
     operations, met_before = np.zeros(len(met), np.int64), np.zeros(len(met), bool)
     in_swap = np.zeros(len(met), bool)
     in_swap[own] = episodes.in_swap[number[own]]
-    context[own], evidence[own] = episodes.context[number[own]], episodes.evidence[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
     operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
     frames = [pl.DataFrame(schema=SCHEMA)]
     for rule in RULES:
-        fits = _fits(rule, design, vendor, context, operations, follows, met_before, in_swap)
+        if not _is_here(rule, design, vendor):
+            continue
+        fits = _fits(rule, context, operations, follows, met_before, in_swap)
         rows = np.flatnonzero(fits)
         if not rows.size:
             continue
@@ -175,8 +180,8 @@ def conflict_rows(
                     "cpu": met[rows, q.E_CPU].astype(np.int32),
                     "vcpu": met[rows, q.E_VCPU].astype(np.int32),
                     "episode": pl.Series(number[rows], dtype=pl.Int64).replace(NONE, None),
-                    "context": context[rows],
-                    "evidence": evidence[rows],
+                    "context": context.gather(rows),
+                    "evidence": evidence.gather(rows),
                     "cause": rule.cause,
                     "consequence": rule.consequence,
                     "rule": rule.name,
@@ -219,10 +224,10 @@ def _stays(slices: Rows, met: Array) -> tuple[Array, Array]:
     numbers = np.unique(stay)
     end, entries = np.full(numbers.size, NEVER), np.zeros(numbers.size, np.int64)
     for packed in slices.pieces() if numbers.size else ():
-        rows = slices_of(packed)
-        at = np.minimum(np.searchsorted(numbers, rows[:, q.S_STAY]), numbers.size - 1)
-        is_met = numbers[at] == rows[:, q.S_STAY]
-        at, rows = at[is_met], rows[is_met]
+        found = packed[:, q.P_STAY] >> q.STAY_SHIFT
+        at = np.minimum(np.searchsorted(numbers, found), numbers.size - 1)
+        is_met = numbers[at] == found
+        at, rows = at[is_met], slices_of(packed[is_met])
         end[at] = np.where(rows[:, q.S_WHOLE] == 1, rows[:, q.S_END], NEVER)
         entries[at] = rows[:, q.S_ENTRIES]
     at = np.searchsorted(numbers, stay)

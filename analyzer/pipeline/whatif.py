@@ -95,7 +95,9 @@ def whatif(
         walk = walks[outcome.runs[0]], walks[outcome.runs[1]]
         answer = _answer(store, design, outcome, walk[1], recording, part_ns, pricing, shown)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
-        low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
+        low = met
+        if outcome.runs[0] is not outcome.runs[1]:
+            low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
         timers = timer_interrupts_met(shown.timers, outcome.runs[1], part)
         answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
         answer["guards"] = guards_of(store, design, shown.episodes, met)
