@@ -164,35 +164,41 @@ def conflict_rows(
     in_swap[own] = episodes.in_swap[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
     operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
-    frames = [pl.DataFrame(schema=SCHEMA)]
-    for rule in RULES:
-        if not _is_here(rule, design, vendor):
-            continue
+    here = sorted((r for r in RULES if _is_here(r, design, vendor)), key=lambda rule: rule.name)
+    frames = [pl.DataFrame(schema={"met": pl.UInt32, "rule": pl.UInt8})]
+    for place, rule in enumerate(here):
         fits = _fits(rule, context, operations, follows, met_before, in_swap)
-        rows = np.flatnonzero(fits)
-        if not rows.size:
-            continue
-        until = end[rows]
-        frames.append(
-            pl.DataFrame(
-                {
-                    "ts": met[rows, q.E_TS],
-                    "cpu": met[rows, q.E_CPU].astype(np.int32),
-                    "vcpu": met[rows, q.E_VCPU].astype(np.int32),
-                    "episode": pl.Series(number[rows], dtype=pl.Int64).replace(NONE, None),
-                    "context": context.gather(rows),
-                    "evidence": evidence.gather(rows),
-                    "cause": rule.cause,
-                    "consequence": rule.consequence,
-                    "rule": rule.name,
-                    "shown": rule.shown or "derived",
-                    "entry_follows": follows[rows],
-                    "until": pl.Series(until, dtype=pl.Int64).replace(NEVER, None),
-                },
-                schema=SCHEMA,
-            )
-        )
-    return pl.concat(frames).sort("ts", "cpu", "rule", "episode")
+        found = pl.DataFrame({"met": np.flatnonzero(fits)}, schema={"met": pl.UInt32})
+        frames.append(found.with_columns(rule=pl.lit(place, pl.UInt8)))
+    # Put in order while a row is a few numbers; words come last.
+    pairs = pl.concat(frames)
+    rows = pairs["met"].to_numpy()
+    keys = pl.DataFrame(
+        {"ts": met[rows, q.E_TS], "cpu": met[rows, q.E_CPU], "episode": number[rows]}
+    )
+    pairs = pl.concat([pairs, keys], how="horizontal").sort("ts", "cpu", "rule", "episode", "met")
+    rows, rules = pairs["met"].to_numpy(), pairs["rule"]
+
+    def words(said: list[str]) -> pl.Series:
+        return pl.Series(said, dtype=pl.String).gather(rules)
+
+    return pl.DataFrame(
+        {
+            "ts": pairs["ts"],
+            "cpu": pairs["cpu"].cast(pl.Int32),
+            "vcpu": met[rows, q.E_VCPU].astype(np.int32),
+            "episode": pairs["episode"].replace(NONE, None),
+            "context": context.gather(rows),
+            "evidence": evidence.gather(rows),
+            "cause": words([rule.cause for rule in here]),
+            "consequence": words([rule.consequence for rule in here]),
+            "rule": words([rule.name for rule in here]),
+            "shown": words([rule.shown or "derived" for rule in here]),
+            "entry_follows": follows[rows],
+            "until": pl.Series(end[rows], dtype=pl.Int64).replace(NEVER, None),
+        },
+        schema=SCHEMA,
+    )
 
 
 def _colliding(met: Array, episodes: Episodes) -> Array:
@@ -236,9 +242,12 @@ def _stays(slices: Rows, met: Array) -> tuple[Array, Array]:
 
 
 def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, int]:
-    # Of causes an episode counts once, whatever rules it fits.
-    found = rows.unique(["ts", "cpu", column]).group_by(column).len()
-    counted = dict(zip(found[column].to_list(), found["len"].to_list(), strict=True))
+    # Of causes an episode counts once, whatever rules it fits: rows are in order of time and CPU,
+    # so it is where either changes, among those of a word.
+    place = pl.struct("ts", "cpu").rle_id()
+    found = rows.select(column, place=place).group_by(column)
+    times = found.agg(times=(pl.col("place").diff() != 0).sum() + 1)
+    counted: dict[str, int] = dict(times.rows())
     return {word: counted.get(word, 0) for word in words if word in counted or words is CAUSES}
 
 
@@ -293,7 +302,7 @@ def summary_of(
     observed = rows.filter(evidence="observed")
     late = observed.filter(cause="late")
     waits = (late["until"] - late["ts"]).drop_nulls()
-    ticks = observed.filter(context="tick").unique(["ts", "cpu"]).height
+    by_context = _counts(observed, "context", sorted(observed["context"].unique().to_list()))
     return {
         "observed": _counts(observed, "cause", CAUSES),
         "observed_low": _counts(fewest.filter(evidence="observed"), "cause", CAUSES),
@@ -302,10 +311,12 @@ def summary_of(
         "consequences": _counts(
             observed, "consequence", sorted(observed["consequence"].unique().to_list())
         ),
-        "by_context": _counts(observed, "context", sorted(observed["context"].unique().to_list())),
+        "by_context": by_context,
         "timer_interrupts": timers,
-        "ticks_per_timer_interrupt": ticks / timers if timers else None,
-        "derived": observed.filter(shown="derived").unique(["ts", "cpu"]).height,
+        "ticks_per_timer_interrupt": (
+            by_context.get("tick", 0) / timers if timers else None
+        ),
+        "derived": _counts(observed, "shown", ["derived"]).get("derived", 0),
         "late_ns": {
             "median": waits.median(), "p99": waits.quantile(0.99, "nearest"),
             "longest": waits.max(),
