@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.by_time import _GuestTime, _pieces, _Stays
-from analyzer.replay import Part
+from analyzer.pipeline.by_time import time_rows
+from analyzer.pipeline.replays import Design
+from analyzer.replay import HOOKS, Part, Replay
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline.points import Kind
-from tests.replay_histories import VCPUS, E, G, I, L, O, S
+from tests import replayed
+from tests.reference_replay import Point
+from tests.replay_histories import CPUS, REASONS, VCPUS, E, G, I, L, O, S
 from tests.test_conflict_laws import Case, cases, outcome_of
 from tests.test_replay_laws import BLIND, SHIPPED
 
@@ -36,31 +40,76 @@ def test_buckets_sum_up_to_the_replays_counts(
 ) -> None:
     if not case.points:
         return
-    outcome = outcome_of(case, name)
     first = case.points[0][0] if case.part.begin is None else case.part.begin
     last = case.points[-1][0] if case.part.end is None else case.part.end
     edges = first + np.arange(buckets + 1) * max(last - first, 0) // buckets
-    stays = _Stays(outcome.slices[1], edges, case.part)
-    guest, rows = _GuestTime(), np.array(case.points, np.int64)
-    for chunk in np.array_split(rows, cut):
-        if len(chunk):
-            for cpu, begin, end in guest.stretches(*chunk.T):
-                stays.add(cpu, *_pieces(edges, begin, end)[1:])
+    hook = case.hook_at[name]
+    replay = Replay(
+        SHIPPED[name], case.most, VCPUS, CPUS, REASONS, case.part, hook or HOOKS[0],
+        stops=edges[1:-1].tolist(),
+    )  # fmt: skip
+    for chunk in np.array_split(np.array(case.points, np.int64), cut):
+        replay.feed(*chunk.T)
+    outcome = replayed.outcome_of(replayed.run_of(replay))
+    # Stops are no points: the replay is the same with them and without.
+    np.testing.assert_array_equal(
+        replayed.slices(outcome.runs[1]), replayed.slices(outcome_of(case, name).runs[1])
+    )
+    design = Design(SHIPPED[name], case.told, hook, (), "dirty")
+    (rows,) = time_rows([(design, outcome)], edges, np.zeros(0, np.int64)).values()
     counts = outcome.counts[1].vcpus
     watched = range(VCPUS) if case.part.vcpus is None else case.part.vcpus
     total = counts[list(watched)].sum(axis=0)
-    assert stays.loads.sum() == total[q.N_LOADS]
-    assert stays.puts.sum() == total[q.N_PUTS]
-    assert stays.residency.sum() == total[q.N_RESIDENCY]
-    blind = stays.residency - stays.guest
-    assert blind.sum() == total[list(BLIND.values())].sum()
-    assert (blind >= 0).all()
-    # One bucket, one nanosecond at a time.
+    sums = {key: sum(row[key] for row in rows) for key in rows[0] if key != "bound"}
+    assert [row["bound"] for row in rows] == ["exact"] * buckets
+    assert sums["loads"] == total[q.N_LOADS]
+    assert sums["puts"] == total[q.N_PUTS]
+    assert sums["residency_ns"] == total[q.N_RESIDENCY]
+    assert sums["blind_ns"] == total[list(BLIND.values())].sum()
+    # One bucket, one stay at a time; and what of it is guest mode, point by point.
     at = buckets // 2
-    mine = [r for r in outcome.slices[1].tolist() if r[q.S_VCPU] in watched]
+    mine = [r for r in replayed.slices(outcome.runs[1]).tolist() if r[q.S_VCPU] in watched]
     mine = [r for r in mine if case.part.cpus is None or r[q.S_CPU] in case.part.cpus]
-    slow = sum(max(0, min(r[q.S_END], edges[at + 1]) - max(r[q.S_TS], edges[at])) for r in mine)
-    assert stays.residency[at] == slow
+
+    def within(begin: int, end: int) -> int:
+        return max(0, min(end, edges[at + 1]) - max(begin, edges[at]))
+
+    slow = sum(within(r[q.S_TS], r[q.S_END]) for r in mine)
+    assert rows[at]["residency_ns"] == slow
+    guest = sum(
+        within(max(r[q.S_TS], begin), min(r[q.S_END], end))
+        for r in mine
+        for cpu, begin, end in guest_stretches(case.points)
+        if r[q.S_CPU] == cpu
+    )
+    assert rows[at]["blind_ns"] == slow - guest
+    is_last = at == buckets - 1
+
+    def is_in(ts: int, cpu: int) -> bool:
+        inside = edges[at] <= ts and (is_last or ts < edges[at + 1])
+        return bool(inside and case.part.holds(*np.array([[ts], [cpu], [-1]]))[0])
+
+    case = replace(case, part=replace(case.part, vcpus=None))
+    assert rows[at]["loads"] == sum(is_in(r[q.S_TS], r[q.S_CPU]) for r in mine if r[q.S_LOADED])
+    assert rows[at]["puts"] == sum(is_in(r[q.S_END], r[q.S_CPU]) for r in mine if r[q.S_WHOLE])
+
+
+def guest_stretches(points: list[Point]) -> list[tuple[int, int, int]]:
+    """Return cpu, begin and end of guest mode, which an interrupt interrupts."""
+    found, since, guest, irq = [], {}, {}, {}
+    for ts, cpu, vcpu, kind, detail in points:
+        if guest.get(cpu) and not irq.get(cpu):
+            found.append((cpu, since[cpu], ts))
+        since[cpu] = ts
+        if kind in (Kind.SWITCH_OUT, Kind.LOST):
+            guest[cpu] = irq[cpu] = False
+        elif kind in (Kind.IRQ_IN, Kind.IRQ_OUT):
+            irq[cpu] = kind == Kind.IRQ_IN
+        elif kind <= Kind.ENTRY and vcpu >= 0 and detail & G:
+            guest[cpu] = True
+        elif Kind.ENTRY < kind < Kind.LOST and detail & G:
+            guest[cpu] = False
+    return found
 
 
 # A stay that a window begins with is no load, whatever else happens at that time.
@@ -71,7 +120,7 @@ def test_a_stay_that_was_there_before_is_no_load() -> None:
         (50, 0, 0, int(Kind.LOST), S | O | I),
     ]  # fmt: skip
     case = Case(points, [], False, "perf", True, None, Part(), 99)
-    slices = outcome_of(case, "exit").slices[0]
+    slices = replayed.slices(outcome_of(case, "exit").runs[0])
     assert slices[:, q.S_LOADED].tolist() == [0, 1]
 
 

@@ -22,6 +22,7 @@ from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import Kind
 from tests import reference_conflicts as slow
 from tests import reference_replay as reference
+from tests import replayed
 from tests.reference_conflicts import Episode, Row
 from tests.reference_replay import Point
 from tests.replay_histories import CPUS, REASONS, VCPUS, episodes_of, histories
@@ -79,14 +80,14 @@ def outcome_of(case: Case, name: str) -> Outcome:
 def raw_outcome(case: Case, name: str, hook: str | None) -> Outcome:
     replay = Replay(SHIPPED[name], case.most, VCPUS, CPUS, REASONS, case.part, hook or HOOKS[0])
     rows = np.array(case.points, np.int64).reshape(-1, 5)
-    found = []
     for begin in range(0, len(rows), case.chunk):
         part = rows[begin : begin + case.chunk]
         replay.feed(*(np.ascontiguousarray(part[:, n]) for n in range(5)))
-        found.append(replay.found())
-    found.append(replay.found())
-    slices, meetings = (np.concatenate([pair[n] for pair in found]) for n in (0, 1))
-    return Outcome((replay.counts(), replay.counts()), (slices, slices), (meetings, meetings))
+    return replayed.outcome_of(replayed.run_of(replay))
+
+
+def stays_of(outcome: Outcome) -> Any:
+    return replayed.slices(outcome.runs[1])
 
 
 def slow_result(case: Case, name: str) -> reference.Result:
@@ -129,7 +130,7 @@ def test_stays_and_conflicts_equal_the_reference_row_for_row(name: str, case: Ca
     columns = [
         q.S_STAY, q.S_CPU, q.S_VCPU, q.S_TS, q.S_END, q.S_ENTERED, q.S_WHOLE,
     ]  # fmt: skip
-    assert [tuple(row) for row in outcome.slices[1][:, columns].tolist()] == stays
+    assert [tuple(row) for row in stays_of(outcome)[:, columns].tolist()] == stays
     rows = found_rows(case, name, outcome)
     got: list[Row] = sorted(rows.select(COLUMNS).rows(), key=repr)
     assert got == slow.conflict_rows(
@@ -165,9 +166,7 @@ def test_the_declared_table_says_what_the_plain_statement_says(
     some = [one for one, _ in every]
     case = Case([], some, False, "perf", told, vendor, Part(), 1, guard)
     counts = Replay(SHIPPED["vcpu"], False, VCPUS, CPUS, REASONS).counts()
-    rows = found_rows(
-        case, "vcpu", Outcome((counts, counts), (slices, slices), (meetings, meetings))
-    )
+    rows = found_rows(case, "vcpu", replayed.outcome_of(replayed.written(counts, slices, meetings)))
     got: dict[int, list[str]] = {}
     for number, cause, consequence in rows.select("episode", "cause", "consequence").rows():
         got.setdefault(number, []).append(f"{cause} {consequence}")
@@ -190,9 +189,8 @@ def test_stays_and_the_hosts_time_tile_each_cpus_known_time(name: str, case: Cas
             known[c].append([ts, ts])
         known[c][-1][1] = ts
         lost[c] = kind == Kind.LOST
-    stays = outcome.slices[1][
-        np.lexsort((outcome.slices[1][:, q.S_STAY], outcome.slices[1][:, q.S_CPU]))
-    ]
+    stays = stays_of(outcome)
+    stays = stays[np.lexsort((stays[:, q.S_STAY], stays[:, q.S_CPU]))]
     residency = np.zeros(VCPUS, np.int64)
     for c, stretches in known.items():
         mine = stays[stays[:, q.S_CPU] == c][:, [q.S_TS, q.S_END, q.S_VCPU]].tolist()
@@ -213,7 +211,7 @@ def test_stays_and_the_hosts_time_tile_each_cpus_known_time(name: str, case: Cas
 
 @given(name=st.sampled_from(NAMES), case=cases())
 def test_no_vcpus_state_is_on_two_cpus(name: str, case: Case) -> None:
-    slices = outcome_of(case, name).slices[1]
+    slices = stays_of(outcome_of(case, name))
     for v in range(VCPUS):
         mine = slices[slices[:, q.S_VCPU] == v]
         mine = mine[np.argsort(mine[:, q.S_STAY])]
@@ -239,13 +237,13 @@ def test_shift_and_renumbering_change_nothing_else(
         ],
     )
     before, after = outcome_of(case, name), outcome_of(moved, name)
-    want = before.slices[1].copy()
+    want = stays_of(before)
     want[:, q.S_TS] += shift
     want[:, q.S_END] += shift
     want[want[:, q.S_ENTRIES] > 0, q.S_ENTERED] += shift
     want[:, q.S_CPU] = np.array(cpus)[want[:, q.S_CPU]]
     want[:, q.S_VCPU] = np.array(vcpus)[want[:, q.S_VCPU]]
-    np.testing.assert_array_equal(after.slices[1], want)
+    np.testing.assert_array_equal(stays_of(after), want)
     np.testing.assert_array_equal(after.counts[0].vcpus[list(vcpus)], before.counts[0].vcpus)
     np.testing.assert_array_equal(after.counts[0].reasons, before.counts[0].reasons)
     rows = found_rows(case, name, before).select(COLUMNS).rows()
@@ -267,7 +265,7 @@ def test_without_host_episodes_there_is_no_conflict_and_no_evidence(name: str, c
     outcome = outcome_of(quiet, name)
     rows = found_rows(quiet, name, outcome)
     assert rows.is_empty()
-    np.testing.assert_array_equal(outcome.slices[1], outcome_of(case, name).slices[1])
+    np.testing.assert_array_equal(stays_of(outcome), stays_of(outcome_of(case, name)))
     summary = summary_of(rows, rows, episodes(quiet), None)
     assert summary["no_evidence"] == "no host event was active"
     assert {summary[key] for key in ("observed", "inferred", "consequences")} == {None}
@@ -307,13 +305,13 @@ def test_points_of_inferred_episodes_move_no_state(name: str, case: Case) -> Non
         np.testing.assert_array_equal(got.totals, want.totals)
         np.testing.assert_array_equal(got.reasons, want.reasons)
         np.testing.assert_array_equal(got.vcpus, want.vcpus)
-    np.testing.assert_array_equal(both.slices[1], alone.slices[1])
-    met = both.meetings[1]
+    np.testing.assert_array_equal(stays_of(both), stays_of(alone))
+    met = replayed.meetings(both.runs[1])
     own = np.array(
         [n < 0 or case.episodes[n].evidence == "observed" for n in met[:, q.E_EPISODE].tolist()],
         bool,
     )
-    np.testing.assert_array_equal(met[own], alone.meetings[1])
+    np.testing.assert_array_equal(met[own], replayed.meetings(alone.runs[1]))
 
 
 def without_inferred(summary: dict[str, Any]) -> dict[str, Any]:

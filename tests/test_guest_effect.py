@@ -13,12 +13,15 @@ from analyzer.pipeline.guest_effect import price_times, set_guest_effect
 from analyzer.pipeline.part import part_of
 from analyzer.pipeline.price_model import pricing_of
 from analyzer.pipeline.pricing import overhead_of
-from analyzer.pipeline.replays import Outcome, replay_all
-from analyzer.pipeline.swaps import Course, Swaps, course_of, exits_in_stays, swaps_of
+from analyzer.pipeline.replays import Outcome, cpus_of, replay_all
+from analyzer.pipeline.swaps import Course, Ground, course_of, walk_of
 from analyzer.replay import Counts, Part, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+from tests import replayed
 from tests.conftest import ROOT
+from tests.reference_swaps import Swaps, swaps_of
+from tests.test_walk_laws import assert_walk_agrees
 
 REAL: dict[str, Any] = {"arch": "x86", "vendor": "AuthenticAMD", "emulated": False}
 # x86-amd, an idle guest: ns of one load and one put, low and typical.
@@ -44,11 +47,12 @@ def outcome(*stays: tuple[int, int, int, int], loaded: int = 1) -> Outcome:
     counts = Counts(
         np.zeros((2, q.COUNTS), np.int64), np.zeros((1, 4), np.int64), np.zeros(q.TOTALS, np.int64)
     )
-    return Outcome((counts, counts), (rows, rows), (rows[:0], rows[:0]))
+    return replayed.outcome_of(replayed.written(counts, rows))
 
 
 def swaps(of: Course, stays: Outcome) -> Swaps:
-    return swaps_of(of, stays, 0, Part())
+    assert_walk_agrees(of, stays.runs[0], Part(), 2, 1)
+    return swaps_of(of, replayed.slices(stays.runs[0]), Part())
 
 
 # The guest runs at 100, 300 and, after a block from 420 to 800, at 900. Its loop swaps at each.
@@ -72,8 +76,9 @@ def effect_of(of: Course, stays: Outcome, loads: int, puts: int, name: str = "lo
     }  # fmt: skip
     pricing = pricing_of(REAL, "x86-amd", None, None)
     answer["overhead"] = overhead_of(pricing, answer, REAL)
-    both = (swaps(of, stays),) * 2
-    set_guest_effect(pricing, answer, shipped_placements()[name], stays, both, of, Part())
+    ground = Ground(of, Part(), 2, 1)
+    both = (walk_of(ground, stays.runs[0]),) * 2
+    set_guest_effect(pricing, answer, shipped_placements()[name], both, ground)
     times = [{"loads": n == 0, "puts": n == 1, "exits": 0} for n in range(3)]
     answer["prices"] = price_times(pricing, answer, times)
     return answer
@@ -135,8 +140,8 @@ def test_stay_from_the_start_is_no_load() -> None:
 
 def test_exits_count_only_with_the_state_on() -> None:
     of = course([(100, 0, 0)], [], exits=[(150, 0), (200, 0), (201, 0), (150, 1)])
-    assert exits_in_stays(of, outcome((100, 200, 0, 0))) == 2
-    assert exits_in_stays(of, outcome((100, 200, 0, 0)), 1) == 0
+    walk = walk_of(Ground(of, Part(), 2, 1), outcome((100, 200, 0, 0)).runs[1])
+    assert walk.exits.tolist() == [2, 0]
 
 
 @pytest.fixture(scope="module", params=["k73m-hostperf", "k73mi-guestpmu", "k73m-overcommit"])
@@ -176,7 +181,9 @@ def test_recording_agrees_with_a_plain_count(store: Store, name: str) -> None:
     of = course_of(store, part)
     [answer] = whatif(store, designs, "x86-amd", by_time=True)["placements"]
     for bound in (0, 1):
-        found = swaps_of(of, outcomes[designs[0]], bound, part)
+        run = outcomes[designs[0]].runs[bound]
+        assert_walk_agrees(of, run, part, len(run.counts.vcpus), cpus_of(store))
+        found = swaps_of(of, replayed.slices(run), part)
         loads = int(found.is_load.sum())
         assert answer["loads_low"] <= loads <= answer["loads_high"]
         assert answer["puts_low"] <= found.ts.size - loads <= answer["puts_high"]

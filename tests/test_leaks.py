@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, leaks, whatif
-from analyzer.pipeline.replays import Outcome
 from analyzer.replay import Counts, Part
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline.points import Kind
+from tests import replayed
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 VM, OTHER_VM, THREAD, IDLE = 10, 20, 99, 0  # tids
@@ -73,12 +73,12 @@ def found(
     (design,) = choose_designs(["vcpu"], [perf])
     counts = Counts(np.zeros((2, q.COUNTS), np.int64), np.zeros((1, 4)), np.zeros(q.TOTALS))
     slices = np.array(stays, np.int64).reshape(-1, q.SLICE_ROW)
-    none = np.empty((0, q.MEETING_ROW), np.int64)
-    outcome = Outcome((counts, counts), (slices, slices), (none, none))
+    outcome = replayed.outcome_of(replayed.written(counts, slices))
     vcpus = [{"tid": VM, "tgid": 1}, {"tid": OTHER_VM, "tgid": 2}]
     end = {"point": [{"ts": 1000, "cpu": 0, "kind": int(Kind.LOST)}]}
     writes = tables.get("pmu_access", [])
-    store = Tables({"vcpu": vcpus, **end, "pmu_attribution": writes, **tables})
+    windows = [{"cpu": cpu} for cpu in (0, 1)]
+    store = Tables({"vcpu": vcpus, "window": windows, **end, "pmu_attribution": writes, **tables})
     ((low, high),) = leaks.find_leaks(store, [(design, outcome)], part or Part())  # type: ignore[arg-type]
     assert low == high
     return {clearing: (leak.ns, leak.windows) for clearing, leak in low.items()}

@@ -13,10 +13,9 @@ import numpy as np
 
 from analyzer.pipeline.price_model import Pricing
 from analyzer.pipeline.pricing import overhead_of
-from analyzer.pipeline.replays import Outcome
 from analyzer.pipeline.results import pair_of
-from analyzer.replay import Part, Placement
-from analyzer.replay import kernel as q
+from analyzer.pipeline.swaps import Walk
+from analyzer.replay import Placement
 from analyzer.replay.cost import LEVELS
 
 __all__ = ["set_aside"]
@@ -25,8 +24,8 @@ Array = np.ndarray[Any, Any]
 
 
 def set_aside(
-    pricing: Pricing, answer: dict[str, Any], placement: Placement, outcome: Outcome,
-    recording: dict[str, Any], part: Part, part_ns: int,
+    pricing: Pricing, answer: dict[str, Any], placement: Placement, walks: tuple[Walk, Walk],
+    recording: dict[str, Any], part_ns: int,
 ) -> None:  # fmt: skip
     """Set `by_cpu`, `rates`, `idle_guest_ns` and `needs` of one placement's answer.
 
@@ -35,7 +34,7 @@ def set_aside(
     idle_guest_ns: the price {low, typical, high} had no guest used its PMU. needs: who must change,
     which hardware, and whether the guest's counting stays deterministic, as the placement says.
     """
-    answer["by_cpu"] = _by_cpu(answer, outcome, part)
+    answer["by_cpu"] = _by_cpu(answer, walks)
     answer["idle_guest_ns"] = _idle(pricing, answer, placement, recording)
     answer["needs"] = {
         "changes": list(placement.changes), "hardware": placement.hardware,
@@ -61,32 +60,17 @@ def _rate(row: dict[str, Any], seconds: float) -> dict[str, Any]:
     return made
 
 
-def _by_cpu(answer: dict[str, Any], outcome: Outcome, part: Part) -> list[dict[str, Any]]:
+def _by_cpu(answer: dict[str, Any], walks: tuple[Walk, Walk]) -> list[dict[str, Any]]:
     # Loads and puts of each CPU that had any.
-    found: list[dict[str, dict[int, int]]] = []
-    for rows in outcome.slices:
-        found.append(
-            {
-                "loads": _counted(rows[rows[:, q.S_LOADED] == 1], q.S_TS, part),
-                "puts": _counted(rows[rows[:, q.S_WHOLE] == 1], q.S_END, part),
-            }
-        )
-    cpus = sorted({cpu for bound in found for counts in bound.values() for cpu in counts})
     made = []
-    for cpu in cpus:
+    for cpu in np.flatnonzero(sum(walk.by_cpu.sum(axis=1) for walk in walks)).tolist():
         row: dict[str, Any] = {"cpu": cpu}
-        for name in ("loads", "puts"):
-            low, high = pair_of(*(bound[name].get(cpu, 0) for bound in found))
+        for name, at in (("loads", 1), ("puts", 0)):
+            low, high = pair_of(*(int(walk.by_cpu[cpu, at]) for walk in walks))
             row[f"{name}_low"] = low
             row[f"{name}_high"] = None if answer[f"{name}_high"] is None else high
         made.append(row)
     return made
-
-
-def _counted(rows: Array, at: int, part: Part) -> dict[int, int]:
-    held = part.holds(rows[:, at], rows[:, q.S_CPU], rows[:, q.S_VCPU])
-    cpus, times = np.unique(rows[held, q.S_CPU], return_counts=True)
-    return dict(zip(cpus.tolist(), times.tolist(), strict=True))
 
 
 def _idle(

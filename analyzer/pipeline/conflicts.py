@@ -11,9 +11,10 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.arch.x86.conflicts import AFTER_THE_PUT, CAUSES, RULES, Rule
-from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import Part
+from analyzer.pipeline.replays import Design, Outcome, Run, cpus_of
+from analyzer.replay import Part, Rows, meetings_of, ones_at, slices_of
 from analyzer.replay import kernel as q
+from analyzer.replay.stays import count_within
 from analyzer.store import Store
 from analyzer.timeline.attribution import Context
 
@@ -108,15 +109,17 @@ def _in_swap(store: Store, episodes: pl.DataFrame) -> Array:
     return found
 
 
-def _fits(
-    rule: Rule, design: Design, vendor: str | None, context: Array, operations: Array,
-    follows: Array, met: Array, in_swap: Array,
-) -> Array:  # fmt: skip
+def _is_here(rule: Rule, design: Design, vendor: str | None) -> bool:
     guarded = rule.having <= set(design.guard) and rule.without.isdisjoint(design.guard)
-    here = rule.told == design.told and guarded and rule.vendor in (None, vendor)
-    fits = np.full(len(context), here)
+    return rule.told == design.told and guarded and rule.vendor in (None, vendor)
+
+
+def _fits(
+    rule: Rule, context: pl.Series, operations: Array, follows: Array, met: Array, in_swap: Array
+) -> Array:
+    fits = np.ones(len(context), bool)
     if rule.contexts is not None:
-        fits &= np.isin(context, list(rule.contexts))
+        fits &= context.is_in(sorted(rule.contexts)).to_numpy()
     if rule.any_of is not None:
         fits &= (operations & int(rule.any_of)) != 0
     if rule.none_of is not None:
@@ -139,53 +142,63 @@ def conflict_rows(
 
     bound: 0 the fewest, 1 the most that the marks allow.
     """
-    met = outcome.meetings[bound]
+    run = outcome.runs[bound]
+    met = meetings_of(run.meetings.read())
     met = met[met[:, q.E_COUNTED] == 1]
     if part.vcpus is not None:
         met = met[np.isin(met[:, q.E_VCPU], part.vcpus)]
     if design.placement.kind == "shared":
         met = _colliding(met, episodes)
     number = met[:, q.E_EPISODE]
-    end, follows = _stays(outcome.slices[bound], met)
+    end, follows = _stays(run.slices, met)
     # A guest's overflow is no episode of the host's: its number is -1.
     own = number >= 0
+    # Behind all episodes stands what an overflow is taken for.
+    at = np.where(own, number, len(episodes.context))
     context, evidence = (
-        np.full(len(met), "guest_pmi", object),
-        np.full(len(met), "observed", object),
+        pl.Series([*words, word], dtype=pl.String).gather(at)
+        for words, word in ((episodes.context, "guest_pmi"), (episodes.evidence, "observed"))
     )
     operations, met_before = np.zeros(len(met), np.int64), np.zeros(len(met), bool)
     in_swap = np.zeros(len(met), bool)
     in_swap[own] = episodes.in_swap[number[own]]
-    context[own], evidence[own] = episodes.context[number[own]], episodes.evidence[number[own]]
     operations[own], met_before[own] = episodes.operations[number[own]], episodes.met[number[own]]
     operations[met[:, q.E_CONTEXT] == Context.SWITCH_OUT] &= ~int(AFTER_THE_PUT)
-    frames = [pl.DataFrame(schema=SCHEMA)]
-    for rule in RULES:
-        fits = _fits(rule, design, vendor, context, operations, follows, met_before, in_swap)
-        rows = np.flatnonzero(fits)
-        if not rows.size:
-            continue
-        until = end[rows]
-        frames.append(
-            pl.DataFrame(
-                {
-                    "ts": met[rows, q.E_TS],
-                    "cpu": met[rows, q.E_CPU].astype(np.int32),
-                    "vcpu": met[rows, q.E_VCPU].astype(np.int32),
-                    "episode": pl.Series(number[rows], dtype=pl.Int64).replace(NONE, None),
-                    "context": context[rows],
-                    "evidence": evidence[rows],
-                    "cause": rule.cause,
-                    "consequence": rule.consequence,
-                    "rule": rule.name,
-                    "shown": rule.shown or "derived",
-                    "entry_follows": follows[rows],
-                    "until": pl.Series(until, dtype=pl.Int64).replace(NEVER, None),
-                },
-                schema=SCHEMA,
-            )
-        )
-    return pl.concat(frames).sort("ts", "cpu", "rule", "episode")
+    here = sorted((r for r in RULES if _is_here(r, design, vendor)), key=lambda rule: rule.name)
+    frames = [pl.DataFrame(schema={"met": pl.UInt32, "rule": pl.UInt8})]
+    for place, rule in enumerate(here):
+        fits = _fits(rule, context, operations, follows, met_before, in_swap)
+        found = pl.DataFrame({"met": np.flatnonzero(fits)}, schema={"met": pl.UInt32})
+        frames.append(found.with_columns(rule=pl.lit(place, pl.UInt8)))
+    # Put in order while a row is a few numbers; words come last.
+    pairs = pl.concat(frames)
+    rows = pairs["met"].to_numpy()
+    keys = pl.DataFrame(
+        {"ts": met[rows, q.E_TS], "cpu": met[rows, q.E_CPU], "episode": number[rows]}
+    )
+    pairs = pl.concat([pairs, keys], how="horizontal").sort("ts", "cpu", "rule", "episode", "met")
+    rows, rules = pairs["met"].to_numpy(), pairs["rule"]
+
+    def words(said: list[str]) -> pl.Series:
+        return pl.Series(said, dtype=pl.String).gather(rules)
+
+    return pl.DataFrame(
+        {
+            "ts": pairs["ts"],
+            "cpu": pairs["cpu"].cast(pl.Int32),
+            "vcpu": met[rows, q.E_VCPU].astype(np.int32),
+            "episode": pairs["episode"].replace(NONE, None),
+            "context": context.gather(rows),
+            "evidence": evidence.gather(rows),
+            "cause": words([rule.cause for rule in here]),
+            "consequence": words([rule.consequence for rule in here]),
+            "rule": words([rule.name for rule in here]),
+            "shown": words([rule.shown or "derived" for rule in here]),
+            "entry_follows": follows[rows],
+            "until": pl.Series(end[rows], dtype=pl.Int64).replace(NEVER, None),
+        },
+        schema=SCHEMA,
+    )
 
 
 def _colliding(met: Array, episodes: Episodes) -> Array:
@@ -210,57 +223,59 @@ def guest_counters_of(store: Store) -> dict[int, int]:
     return {int(vcpu): int(mask) for vcpu, mask in rows}
 
 
-def _stays(slices: Array, met: Array) -> tuple[Array, Array]:
+def _stays(slices: Rows, met: Array) -> tuple[Array, Array]:
     # Of each meeting: where the stay is put (-1: never seen), and whether a VM entry comes before.
     # A stay of -1 ended with the switch that perf acts in.
-    stays = int(max(slices[:, q.S_STAY].max(initial=-1), met[:, q.E_STAY].max(initial=-1))) + 1
-    end, entries = np.full(stays + 1, NEVER, np.int64), np.zeros(stays + 1, np.int64)
-    number = slices[:, q.S_STAY]
-    end[number] = np.where(slices[:, q.S_WHOLE] == 1, slices[:, q.S_END], NEVER)
-    entries[number] = slices[:, q.S_ENTRIES]
     stay = met[:, q.E_STAY]
-    follows = (stay >= 0) & (entries[stay] > met[:, q.E_ENTRIES])
-    return np.where(stay >= 0, end[stay], met[:, q.E_TS]), follows
+    numbers = np.unique(stay)
+    end, entries = np.full(numbers.size, NEVER), np.zeros(numbers.size, np.int64)
+    for packed in slices.pieces() if numbers.size else ():
+        found = packed[:, q.P_STAY] >> q.STAY_SHIFT
+        at = np.minimum(np.searchsorted(numbers, found), numbers.size - 1)
+        is_met = numbers[at] == found
+        at, rows = at[is_met], slices_of(packed[is_met])
+        end[at] = np.where(rows[:, q.S_WHOLE] == 1, rows[:, q.S_END], NEVER)
+        entries[at] = rows[:, q.S_ENTRIES]
+    at = np.searchsorted(numbers, stay)
+    follows = (stay >= 0) & (entries[at] > met[:, q.E_ENTRIES])
+    return np.where(stay >= 0, end[at], met[:, q.E_TS]), follows
 
 
 def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, int]:
-    # Of causes an episode counts once, whatever rules it fits.
-    found = rows.unique(["ts", "cpu", column]).group_by(column).len()
-    counted = dict(zip(found[column].to_list(), found["len"].to_list(), strict=True))
+    # Of causes an episode counts once, whatever rules it fits: rows are in order of time and CPU,
+    # so it is where either changes, among those of a word.
+    place = pl.struct("ts", "cpu").rle_id()
+    found = rows.select(column, place=place).group_by(column)
+    times = found.agg(times=(pl.col("place").diff() != 0).sum() + 1)
+    counted: dict[str, int] = dict(times.rows())
     return {word: counted.get(word, 0) for word in words if word in counted or words is CAUSES}
 
 
-def timer_interrupts(store: Store, part: Part) -> pl.DataFrame:
-    """Return ts and cpu of the part's timer interrupts."""
-    kept = []
+def timer_interrupts(store: Store, part: Part) -> tuple[Array, Array]:
+    """Return the part's timer interrupts: int64[n] ts by CPU and ts, and int64[cpus + 1], where
+    those of each CPU begin."""
+    kept = [pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})]
     for batch in store.batches("interrupt", ["ts", "cpu", "name", "phase"], 1 << 20):
         frame = pl.from_arrow(pa.Table.from_batches([batch]))
         assert isinstance(frame, pl.DataFrame)
         is_timer = pl.col("name").cast(pl.String) == "local_timer"
         is_entry = pl.col("phase").cast(pl.String) == "entry"
         kept.append(frame.filter(is_timer & is_entry).select("ts", "cpu"))
-    found = pl.concat(kept) if kept else pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})
-    # Whose state an interrupt meets is asked of the stays.
-    where = Part(part.begin, part.end, part.cpus)
+    found = pl.concat(kept).sort("cpu", maintain_order=True)
     ts, cpu = (found[name].to_numpy() for name in ("ts", "cpu"))
-    return found.filter(pl.Series(where.holds(ts, cpu, cpu), dtype=pl.Boolean))
+    # Whose state an interrupt meets is asked of the stays.
+    held = Part(part.begin, part.end, part.cpus).holds(ts, cpu, cpu)
+    ts, cpu = ts[held], cpu[held]
+    return ts, np.searchsorted(cpu, np.arange(cpus_of(store) + 1))
 
 
-def timer_interrupts_met(timers: pl.DataFrame, outcome: Outcome, part: Part) -> int | None:
+def timer_interrupts_met(timers: tuple[Array, Array], run: Run, part: Part) -> int | None:
     """Return how many of them fall into a stay of the part's vCPUs; None where there is none."""
-    if not len(timers):
+    ts, of = timers
+    if not ts.size:
         return None
-    slices, met = outcome.slices[1], 0
-    if part.vcpus is not None:
-        slices = slices[np.isin(slices[:, q.S_VCPU], part.vcpus)]
-    for cpu in timers["cpu"].unique().to_list():
-        mine = slices[slices[:, q.S_CPU] == cpu]
-        stamps = timers.filter(cpu=cpu)["ts"].to_numpy()
-        # Stays of one CPU follow each other.
-        begun = np.searchsorted(mine[:, q.S_TS], stamps, side="right")
-        ended = np.searchsorted(mine[:, q.S_END], stamps, side="right")
-        met += int(np.count_nonzero(begun > ended))
-    return met
+    watched, at = ones_at(len(run.counts.vcpus), part.vcpus), of[:-1].copy()
+    return sum(int(count_within(rows, watched, ts, of, at)) for rows in run.slices.pieces())
 
 
 def summary_of(
@@ -287,7 +302,7 @@ def summary_of(
     observed = rows.filter(evidence="observed")
     late = observed.filter(cause="late")
     waits = (late["until"] - late["ts"]).drop_nulls()
-    ticks = observed.filter(context="tick").unique(["ts", "cpu"]).height
+    by_context = _counts(observed, "context", sorted(observed["context"].unique().to_list()))
     return {
         "observed": _counts(observed, "cause", CAUSES),
         "observed_low": _counts(fewest.filter(evidence="observed"), "cause", CAUSES),
@@ -296,10 +311,12 @@ def summary_of(
         "consequences": _counts(
             observed, "consequence", sorted(observed["consequence"].unique().to_list())
         ),
-        "by_context": _counts(observed, "context", sorted(observed["context"].unique().to_list())),
+        "by_context": by_context,
         "timer_interrupts": timers,
-        "ticks_per_timer_interrupt": ticks / timers if timers else None,
-        "derived": observed.filter(shown="derived").unique(["ts", "cpu"]).height,
+        "ticks_per_timer_interrupt": (
+            by_context.get("tick", 0) / timers if timers else None
+        ),
+        "derived": _counts(observed, "shown", ["derived"]).get("derived", 0),
         "late_ns": {
             "median": waits.median(), "p99": waits.quantile(0.99, "nearest"),
             "longest": waits.max(),

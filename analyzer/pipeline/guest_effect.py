@@ -15,10 +15,8 @@ from analyzer.pipeline.emulation import Emulation
 from analyzer.pipeline.one_swap import vectors_of
 from analyzer.pipeline.price_model import Pricing
 from analyzer.pipeline.pricing import amounts_of, counts_of, is_lower_bound
-from analyzer.pipeline.replays import Outcome
-from analyzer.pipeline.swaps import Course, Swaps
-from analyzer.replay import Part, Placement
-from analyzer.replay import kernel as q
+from analyzer.pipeline.swaps import Ground, Walk
+from analyzer.replay import Placement
 from analyzer.replay.algebra import intervals
 from analyzer.replay.cost import LEVELS
 
@@ -27,8 +25,6 @@ __all__ = ["price_rows", "price_times", "price_vcpu", "set_guest_effect"]
 Array = np.ndarray[Any, Any]
 Levels = dict[str, float | None]
 QUANTILES = {"median": 0.5, "p99": 0.99, "max": 1.0}
-# Of one entry at most so many swaps are told apart: chosen by us, far above any placement's.
-MANY = 1 << 20
 # Edges at which KVM has interrupts off (x86.c:vcpu_enter_guest); at vcpu_load and vcpu_put, and in
 # the notifier that runs as a thread comes, they are on.
 INTERRUPTS_OFF = {"load": ("entry", "loop_begin"), "put": ("guest_end", "loop_end")}
@@ -106,13 +102,12 @@ def price_times(
     return price_rows(pricing, answer, (swaps[0], swaps[1]), exits)
 
 
-def _distribution(units: Array, per_bound: list[tuple[Array, Array]]) -> dict[str, Levels]:
-    # {median, p99, max: {low, typical, high}} of n_loads and n_puts before each entry, by bound.
-    # A typical one lies midway between the bounds', as everywhere.
+def _distribution(units: Array, per_bound: list[Array]) -> dict[str, Levels]:
+    # {median, p99, max: {low, typical, high}} of loads and puts before each entry, by bound as
+    # Walk.before has them. A typical one lies midway between the bounds', as everywhere.
     ordered = []
-    for loads, puts in per_bound:
-        code, times = np.unique(loads * MANY + puts, return_counts=True)
-        amounts = np.stack([code // MANY, code % MANY], axis=1).astype(np.float64)
+    for pairs in per_bound:
+        amounts, times = pairs[:, :2].astype(np.float64), pairs[:, 2]
         # [m, pairs, 3]
         prices = np.einsum("pu,mul->mpl", amounts, units[:, :2])
         rows = np.empty((len(QUANTILES), len(units), 3))
@@ -132,29 +127,8 @@ def _distribution(units: Array, per_bound: list[tuple[Array, Array]]) -> dict[st
     return {name: _levels(hull[at]) for at, name in enumerate(QUANTILES)}
 
 
-def _before_entries(course: Course, swaps: Swaps) -> tuple[Array, Array]:
-    # int64[n] each: loads and puts that stand in the way of each entry.
-    stands = ~swaps.is_absorbed & (swaps.entry < len(course.entries))
-    return tuple(  # type: ignore[return-value]
-        np.bincount(swaps.entry[stands & (swaps.is_load == is_load)], minlength=len(course.entries))
-        for is_load in (True, False)
-    )
-
-
-def _woken(course: Course) -> Array:
-    # bool[n]: the vCPU blocked between its entry before and this one.
-    woken = np.zeros(len(course.entries), bool)
-    if course.blocks.size:
-        keys = course.key(course.entries[:, 2], course.entries[:, 0])
-        at = np.searchsorted(keys, course.key(course.blocks[:, 2], course.blocks[:, 1]))
-        inside = at < keys.size
-        at, vcpu = at[inside], course.blocks[inside, 2]
-        woken[at[course.entries[at, 2] == vcpu]] = True
-    return woken
-
-
 def _absorbed(
-    pricing: Pricing, answer: dict[str, Any], swaps: tuple[Swaps, Swaps], units: Array
+    pricing: Pricing, answer: dict[str, Any], walks: tuple[Walk, Walk], units: Array
 ) -> tuple[Array, Array]:
     # float64[3] each, ns: critical and absorbed; they add up at typical.
     model_prices = np.stack(
@@ -163,17 +137,9 @@ def _absorbed(
             for model in pricing.models
         ]
     )
-    per = np.array(
-        [
-            [np.count_nonzero(s.is_absorbed & (s.is_load == is_load)) for is_load in (True, False)]
-            for s in swaps
-        ],
-        np.float64,
-    )
-    every = np.array(
-        [[np.count_nonzero(s.is_load == is_load) for is_load in (True, False)] for s in swaps],
-        np.float64,
-    )
+    # Loads first.
+    per = np.stack([walk.sums[::-1, 1] for walk in walks]).astype(np.float64)
+    every = np.stack([walk.sums[::-1].sum(axis=1) for walk in walks]).astype(np.float64)
 
     def priced(bounds: Array) -> Array:
         low, high = np.sort(bounds, axis=0)
@@ -211,46 +177,34 @@ def _interrupts_off(
 
 
 def set_guest_effect(
-    pricing: Pricing, answer: dict[str, Any], placement: Placement, outcome: Outcome,
-    swaps: tuple[Swaps, Swaps], course: Course, part: Part,
+    pricing: Pricing, answer: dict[str, Any], placement: Placement, walks: tuple[Walk, Walk],
+    ground: Ground,
 ) -> None:  # fmt: skip
-    """Set `guest_effect`, and critical and absorbed time of `overhead`."""
+    """Set `guest_effect`, and critical and absorbed time of `overhead`; walks: of both bounds."""
     units = _unit_prices(pricing, answer)
     overhead = answer["overhead"]
-    critical, absorbed = _absorbed(pricing, answer, swaps, units)
+    critical, absorbed = _absorbed(pricing, answer, walks, units)
     if answer["loads_high"] is None:
         critical[1:] = absorbed[1:] = np.nan
     for name, values in (("critical", critical), ("absorbed", absorbed)):
         low, typical, high = _levels(values).values()
         overhead[f"{name}_ns"] = typical
         overhead[f"{name}_ns_low"], overhead[f"{name}_ns_high"] = low, high
-    held = part.holds(*course.entries.T)
-    before = [tuple(n[held] for n in _before_entries(course, s)) for s in swaps]
-    woken = _woken(course)[held]
-    effect: dict[str, Any] = {"entries": int(np.count_nonzero(held))}
-    with_swap = sorted(int(np.count_nonzero(loads + puts)) for loads, puts in before)
+    before = [walk.before for walk in walks]
+    entries, wakeups = (int(np.count_nonzero(mask)) for mask in (ground.held, ground.woken))
+    effect: dict[str, Any] = {"entries": entries}
+    with_swap = sorted(int(pairs[pairs[:, :2].any(axis=1), 2].sum()) for pairs in before)
     effect["entries_with_swap_low"], effect["entries_with_swap_high"] = with_swap
     effect["entry_latency_ns"] = effect["wakeup_latency_ns"] = None
     # Without swaps the latency is the traps', and which entry each delays is not asked here.
     known = answer["loads_high"] is not None and answer["kind"] != "trap"
     known &= not is_lower_bound(answer)
-    if known and held.any():
-        effect["entry_latency_ns"] = _distribution(units, before)  # type: ignore[arg-type]
-    effect["wakeups"] = int(np.count_nonzero(woken))
-    if known and woken.any():
-        after = [(loads[woken], puts[woken]) for loads, puts in before]
-        effect["wakeup_latency_ns"] = _distribution(units, after)
+    if known and entries:
+        effect["entry_latency_ns"] = _distribution(units, before)
+    effect["wakeups"] = wakeups
+    if known and wakeups:
+        effect["wakeup_latency_ns"] = _distribution(units, [walk.after for walk in walks])
     effect["interrupts_off"] = _interrupts_off(pricing, answer, placement, units)
-    stays = []
-    for rows in outcome.slices:
-        ts, end = rows[:, q.S_TS], rows[:, q.S_END]
-        mine = np.ones(len(rows), bool)
-        if part.cpus is not None:
-            mine &= np.isin(rows[:, q.S_CPU], part.cpus)
-        if part.vcpus is not None:
-            mine &= np.isin(rows[:, q.S_VCPU], part.vcpus)
-        ts = ts if part.begin is None else np.maximum(ts, part.begin)
-        end = end if part.end is None else np.minimum(end, part.end)
-        stays.append(int(np.max((end - ts)[mine], initial=0)))
-    effect["longest_residency_ns_low"], effect["longest_residency_ns_high"] = sorted(stays)
+    longest = sorted(walk.longest_ns for walk in walks)
+    effect["longest_residency_ns_low"], effect["longest_residency_ns_high"] = longest
     answer["guest_effect"] = effect

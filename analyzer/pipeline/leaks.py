@@ -20,17 +20,20 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.pipeline.conflicts import guest_counters_of
-from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import CLEARINGS, Part
+from analyzer.pipeline.replays import Design, Outcome, Run, cpus_of
+from analyzer.replay import CLEARINGS, Part, ones_at
 from analyzer.replay import kernel as q
+from analyzer.replay.leaking import COUNTERS, no_puts, walk_leaks
 from analyzer.store import Store
 from analyzer.timeline.points import Kind
 
 __all__ = ["Leak", "find_leaks"]
 
 Array = np.ndarray[Any, Any]
+# Rows in order of group and time, and where each group's begin.
+Groups = tuple[Array, Array]
 ROWS = 1 << 20
-NEVER = np.iinfo(np.int64).max
+LEAST, NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 IDLE = 0
 # Of a thread that is no vCPU's. VMs are numbered from 1.
 NO_VM = 0
@@ -41,22 +44,22 @@ HOST_ACTORS = ("host_perf", "perf_put", "perf_load")
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What of a recording bears on every design's leaks.
+    """What of a recording bears on every run's leaks, as replay.leaking.walk_leaks takes it.
 
-    vm: int64[v], number of each vCPU's VM from 1. tids: those of all vCPUs, int64[t], sorted, and
-    of_vm: int64[t]. used: by vCPU the counters it uses; absent where nothing tells. writes: by CPU
-    and counter the sorted times at which the host wrote it. puts: by CPU, begins and ends of the
-    recorded puts. lost: by CPU, from when on nothing is known. switched: whether context switches
-    are recorded.
+    vm: int64[v], number of each vCPU's VM from 1. switched: whether context switches are recorded.
     """
 
+    part: Array
+    chosen: Array
+    watched: Array
     vm: Array
-    tids: Array
-    of_vm: Array
-    used: dict[int, int]
-    writes: dict[tuple[int, int], Array]
-    puts: dict[int, tuple[Array, Array]]
-    lost: dict[int, Array]
+    threads: Groups
+    own: Groups
+    code: Groups
+    used: Groups
+    writes: Groups
+    puts: Groups
+    lost: Groups
     switched: bool
 
 
@@ -68,20 +71,31 @@ class Leak:
     windows: int | None
 
 
-def _surroundings_of(store: Store) -> _Surroundings:
-    vcpus = store.read("vcpu", ["tid", "tgid"]).to_pylist()
+def _groups(rows: Array, group: Array, groups: int) -> Groups:
+    # rows: int64[n] or int64[k, n], in order of group.
+    return np.ascontiguousarray(rows, np.int64), np.searchsorted(group, np.arange(groups + 1))
+
+
+def _surroundings_of(store: Store, part: Part) -> _Surroundings:
+    vcpus, cpus = store.read("vcpu", ["tid", "tgid"]).to_pylist(), cpus_of(store)
     # Threads whose process is not known are taken for one VM's: they share an mm as far as we know.
     numbers = {tgid: n + 1 for n, tgid in enumerate(dict.fromkeys(row["tgid"] for row in vcpus))}
     by_tid = {row["tid"]: numbers[row["tgid"]] for row in vcpus}
-    tids = np.array(sorted(by_tid), np.int64)
+    times = np.array([LEAST if part.begin is None else part.begin, NEVER], np.int64)
+    if part.end is not None:
+        times[1] = part.end
+    writes = _host_writes(store, cpus)
     return _Surroundings(
+        times,
+        ones_at(cpus, part.cpus),
+        ones_at(len(vcpus), part.vcpus),
         np.array([numbers[row["tgid"]] for row in vcpus], np.int64),
-        tids,
-        np.array([by_tid[tid] for tid in tids.tolist()], np.int64),
-        guest_counters_of(store),
-        _host_writes(store),
-        _puts(store),
-        _lost(store),
+        *_threads(store, by_tid, cpus, len(numbers) + 1),
+        _user_code(store, part, len(vcpus)),
+        _used(guest_counters_of(store), len(vcpus)),
+        writes,
+        _puts(store, writes, cpus),
+        _lost(store, cpus),
         store.rows("sched_switch") > 0,
     )
 
@@ -93,291 +107,162 @@ def _frames(store: Store, table: str, columns: list[str]) -> Any:
         yield frame
 
 
-def _host_writes(store: Store) -> dict[tuple[int, int], Array]:
-    # Row n of pmu_attribution is row n of pmu_access, but batches may be cut at other rows.
-    kept, rest = [], None
+def _threads(store: Store, by_tid: dict[int, int], cpus: int, vms: int) -> tuple[Groups, Groups]:
+    # Every stretch with a thread that is not idle, by CPU, and those of VMs by CPU and VM. Until a
+    # CPU's first switch the thread is not known; where a put stands there, it is the vCPU's own.
+    frame = pl.concat(
+        [
+            pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32, "next_pid": pl.Int32}),
+            *_frames(store, "sched_switch", ["ts", "cpu", "next_pid"]),
+        ]
+    )
+    frame = frame.filter(pl.col("cpu") < cpus).sort("cpu", "ts", maintain_order=True)
+    frame = frame.with_columns(end=pl.col("ts").shift(-1).over("cpu"))
+    frame = frame.filter(pl.col("next_pid").fill_null(IDLE) != IDLE)
+    cpu, tid = frame["cpu"].to_numpy().astype(np.int64), frame["next_pid"].to_numpy()
+    # The last goes on, beyond whatever is asked for.
+    goes_on = frame["end"].is_null().to_numpy()
+    begin, end = frame["ts"].to_numpy(), frame["end"].fill_null(NEVER).to_numpy()
+    tids = np.array(sorted(by_tid), np.int64)
+    of_vm = np.array([by_tid[tid] for tid in tids.tolist()], np.int64)
+    at = np.minimum(np.searchsorted(tids, tid), tids.size - 1)
+    vm = np.where(tids[at] == tid, of_vm[at], NO_VM)
+
+    def stretches(rows: Array, group: Array, groups: int) -> Groups:
+        length = end[rows] - begin[rows]
+        finite = np.where(goes_on[rows], 0, length)
+        before = np.cumsum(finite) - finite
+        return _groups(np.stack([begin[rows], length, before]), group[rows], groups)
+
+    mine = np.flatnonzero(vm != NO_VM)
+    group = cpu * vms + vm
+    mine = mine[np.argsort(group[mine], kind="stable")]
+    return stretches(np.arange(cpu.size), cpu, cpus), stretches(mine, group, cpus * vms)
+
+
+def _user_code(store: Store, part: Part, vcpus: int) -> Groups:
+    # Begins, ends and CPUs of the stretches in which a vCPU's thread ran outside KVM_RUN.
+    names = ["ts", "end", "cpu", "vcpu"]
+    kept = [pl.DataFrame(schema=dict.fromkeys(names, pl.Int64))]
+    for frame in _frames(store, "mode_slice", [*names, "mode"]):
+        user = frame.filter(pl.col("mode").cast(pl.String) == "user").drop_nulls()
+        kept.append(user.select(pl.col(names).cast(pl.Int64)))
+    found = pl.concat(kept)
+    if part.begin is not None:
+        found = found.with_columns(pl.col("ts").clip(part.begin))
+    if part.end is not None:
+        found = found.with_columns(pl.col("end").clip(upper_bound=part.end))
+    found = found.filter(pl.col("end") > pl.col("ts")).sort("vcpu", maintain_order=True)
+    rows = found.select(names[:3]).to_numpy().T.reshape(3, -1)
+    return _groups(rows, found["vcpu"].to_numpy(), vcpus)
+
+
+def _used(counters: dict[int, int], vcpus: int) -> Groups:
+    # How many counters each vCPU uses, and which; -1 where nothing tells.
+    of, rows = np.full(vcpus, -1, np.int64), [0]
+    for vcpu, mask in counters.items():
+        bits = [bit for bit in range(COUNTERS) if mask >> bit & 1]
+        of[vcpu] = len(rows)
+        rows += [len(bits), *bits]
+    return np.array(rows, np.int64), of
+
+
+def _host_writes(store: Store, cpus: int) -> Groups:
+    # Row n of pmu_attribution is row n of pmu_access, but batches may be cut at other rows; where
+    # attribution was not made there is none.
+    kept = [pl.DataFrame(schema={"ts": pl.Int64, "group": pl.Int64})]
     actors = _frames(store, "pmu_attribution", ["actor"])
+    whose = pl.DataFrame(schema={"actor": pl.String})
     for accesses in _frames(store, "pmu_access", ["ts", "cpu", "op", "role", "index"]):
-        while rest is None or len(rest) < len(accesses):
+        while len(whose) < len(accesses):
             more = next(actors, None)
             if more is None:
-                return {}  # attribution was not made
-            rest = more if rest is None else pl.concat([rest, more])
-        whose, rest = rest[: len(accesses)], rest[len(accesses) :]
-        words = [pl.col(name).cast(pl.String) for name in ("op", "role", "actor")]
+                return _groups(np.zeros(0, np.int64), np.zeros(0, np.int64), cpus * COUNTERS)
+            whose = pl.concat([whose, more.cast(pl.String)])
+        words = [pl.col(name).cast(pl.String) for name in ("op", "role")]
+        bit = pl.col("index") + FIXED_BIT * (pl.col("role") == "fixed_counter")
         kept.append(
-            pl.concat([accesses, whose], how="horizontal")
+            pl.concat([accesses, whose[: len(accesses)]], how="horizontal")
             .with_columns(words)
             .filter(
                 pl.col("op") == "write",
                 pl.col("role").is_in(["counter", "fixed_counter"]),
                 pl.col("actor").is_in(HOST_ACTORS),
-                pl.col("index").is_not_null(),
+                bit < COUNTERS,
+                pl.col("cpu") < cpus,
             )
-            .select(
-                "ts",
-                "cpu",
-                bit=pl.col("index") + FIXED_BIT * (pl.col("role") == "fixed_counter"),
-            )
+            .select("ts", group=(pl.col("cpu").cast(pl.Int64) * COUNTERS + bit).cast(pl.Int64))
         )
-    if not kept:
-        return {}
-    writes = pl.concat(kept).sort("ts")
-    return {
-        (int(cpu), int(bit)): mine["ts"].to_numpy()
-        for (cpu, bit), mine in writes.group_by("cpu", "bit", maintain_order=True)
-    }
+        whose = whose[len(accesses) :]
+    found = pl.concat(kept).sort("group", "ts")
+    return _groups(found["ts"].to_numpy(), found["group"].to_numpy(), cpus * COUNTERS)
 
 
-def _puts(store: Store) -> dict[int, tuple[Array, Array]]:
+def _puts(store: Store, writes: Groups, cpus: int) -> Groups:
+    # Recorded puts, and the set of counters that the host writes in each.
     frame = pl.from_arrow(store.read("recorded_swap", ["ts", "end", "cpu", "kind"]))
     assert isinstance(frame, pl.DataFrame)
-    puts = frame.filter(pl.col("kind").cast(pl.String) == "put").sort("ts")
-    return {
-        int(cpu): (mine["ts"].to_numpy(), mine["end"].to_numpy())
-        for (cpu,), mine in puts.group_by("cpu", maintain_order=True)
-    }
+    puts = frame.filter(pl.col("kind").cast(pl.String) == "put").sort("cpu", "ts")
+    begin, end, cpu = (puts[name].to_numpy() for name in ("ts", "end", "cpu"))
+    masks = np.zeros(begin.size, np.int64)
+    times, of = writes
+    for group in np.flatnonzero(np.diff(of)).tolist():
+        on, bit = divmod(group, COUNTERS)
+        mine = slice(*np.searchsorted(cpu, [on, on + 1]).tolist())
+        written = times[of[group] : of[group + 1]]
+        first = np.searchsorted(written, begin[mine])
+        within = np.searchsorted(written, end[mine], side="right") > first
+        masks[mine] |= within.astype(np.int64) << bit
+    return _groups(np.stack([begin, masks]), cpu, cpus)
 
 
-def _lost(store: Store) -> dict[int, Array]:
-    found = [
-        frame.filter(kind=int(Kind.LOST)).select("ts", "cpu")
-        for frame in _frames(store, "point", ["ts", "cpu", "kind"])
-    ]
-    if not found:
-        return {}
-    return {
-        int(cpu): mine["ts"].to_numpy()
-        for (cpu,), mine in pl.concat(found).group_by("cpu", maintain_order=True)
-    }
-
-
-def _next(times: Array | None, after: Array) -> Array:
-    # int64[n]: the first of the sorted times that is not before each; NEVER where none is.
-    if times is None:
-        return np.full(after.size, NEVER)
-    return np.append(times, NEVER)[np.searchsorted(times, after)]
-
-
-def _half_writes(around: _Surroundings, cpu: int, times: Array | None, put: Array) -> Array:
-    # bool[n]: a put at this time has a half of perf's that writes the counter with those writes: a
-    # host event is on it, for the recorded puts before and after both write it.
-    begin, end = around.puts.get(cpu, (np.zeros(0, np.int64),) * 2)
-    if times is None or not begin.size:
-        return np.zeros(put.size, bool)
-    writes = np.searchsorted(times, end, side="right") > np.searchsorted(times, begin)
-    after = np.searchsorted(begin, put, side="right")
-    known = (after > 0) & (after < begin.size)
-    last, following = np.maximum(after - 1, 0), np.minimum(after, begin.size - 1)
-    found: Array = known & writes[last] & writes[following]
-    return found
-
-
-def _cleared(around: _Surroundings, cpu: int, vcpu: Array, put: Array, told: bool) -> Array:
-    # int64[n]: when the last of the vCPU's counters has been written by the host, after its put or,
-    # if perf is told, by perf's half of it.
-    found = np.full(put.size, NEVER)
-    for v in np.unique(vcpu).tolist():
-        used = around.used.get(v)
-        if used is None:
-            continue
-        mine = np.flatnonzero(vcpu == v)
-        # A guest that enabled no counter has left nothing.
-        latest = put[mine].copy()
-        for bit in range(64):
-            if used >> bit & 1:
-                times = around.writes.get((cpu, bit))
-                written = _next(times, put[mine])
-                if told:
-                    written[_half_writes(around, cpu, times, put[mine])] = 0
-                np.maximum(latest, written, out=latest)
-        found[mine] = latest
-    return found
-
-
-@dataclass(slots=True)
-class _Windows:
-    # Where a guest's values stand in a CPU's counters, in order of begin; ns: for how long foreign
-    # code ran meanwhile. stay: row of the owner slice; tail: behind its put.
-    begin: Array
-    end: Array
-    cpu: Array
-    vm: Array
-    stay: Array
-    tail: Array
-    ns: Array
-
-
-def _windows(slices: Array, told: bool, around: _Surroundings, part: Part) -> _Windows:
-    pieces = []
-    for cpu in np.unique(slices[:, q.S_CPU]).tolist():
-        if part.cpus is not None and cpu not in part.cpus:
-            continue
-        rows = np.flatnonzero(slices[:, q.S_CPU] == cpu)
-        # Stays of one CPU follow each other.
-        rows = rows[np.lexsort((slices[rows, q.S_STAY], slices[rows, q.S_TS]))]
-        begin, end = slices[rows, q.S_TS], slices[rows, q.S_END]
-        until = np.minimum(np.append(begin[1:], NEVER), _next(around.lost.get(cpu), end))
-        until = np.minimum(until, _cleared(around, cpu, slices[rows, q.S_VCPU], end, told))
-        # Where sight of a stay was lost nobody knows what came after.
-        until = np.where(slices[rows, q.S_WHOLE] == 1, until, end)
-        for first, last, tail in ((begin, end, 0), (end, until, 1)):
-            of = np.full(rows.size, cpu)
-            pieces.append(np.stack([first, last, of, rows, np.full(rows.size, tail)]))
-    joined = np.concatenate(pieces, axis=1) if pieces else np.zeros((5, 0), np.int64)
-    begin, end, cpus, rows, is_tail = (joined[n] for n in range(5))
-    if part.begin is not None:
-        begin = np.maximum(begin, part.begin)
-    if part.end is not None:
-        end = np.minimum(end, part.end)
-    vcpu = slices[rows, q.S_VCPU]
-    kept = end > begin
-    if part.vcpus is not None:
-        kept &= np.isin(vcpu, part.vcpus)
-    order = np.flatnonzero(kept)[np.argsort(begin[kept], kind="stable")]
-    size = order.size
-    return _Windows(
-        begin[order], end[order], cpus[order], around.vm[vcpu[order]], rows[order],
-        is_tail[order].astype(bool), np.zeros(size, np.int64),
-    )  # fmt: skip
-
-
-def _spent(keys: Array, length: Array, at: Array) -> Array:
-    # int64[m]: how much of a group's disjoint intervals lies before `at`, plus a constant of the
-    # group. keys: their begins, sorted; both as group * span + time, so that groups follow on.
-    if not keys.size:
-        return np.zeros(at.size, np.int64)
-    last = np.searchsorted(keys, at, side="right") - 1
-    before = np.cumsum(length) - length
-    inside = before[last] + np.minimum(at - keys[last], length[last])
-    return np.where(last >= 0, inside, 0)
-
-
-def _add(windows: _Windows, rows: Array, runs: tuple[Array, ...], low: int, high: int) -> None:
-    # Adds the time of foreign threads within [low, high) to those rows of the windows.
-    begin, end, cpu, vm = runs
-    vms = 1 + max(int(vm.max(initial=0)), int(windows.vm.max(initial=0)))
-    # No two groups overlap: an interval ends with its group's span at the latest.
-    span = high - low + 1
-    edges = [np.clip(x[rows], low, high) - low for x in (windows.begin, windows.end)]
-    for sign, of, mine in (
-        (1, cpu, windows.cpu[rows]),
-        (-1, cpu * vms + vm, windows.cpu[rows] * vms + windows.vm[rows]),
-    ):
-        keys = of * span + (begin - low)
-        order = np.argsort(keys, kind="stable")
-        first, last = (
-            _spent(keys[order], (end - begin)[order], mine * span + edge) for edge in edges
-        )
-        windows.ns[rows] += sign * (last - first)
-
-
-def _runs(store: Store, around: _Surroundings, low: int, end: int) -> Any:
-    # Yields, batch by batch from low to end, which threads ran: (begin, end, cpu, vm) of every
-    # stretch with a thread that is not idle, cut where the batch is, and the batch's span. Until a
-    # CPU's first switch the thread is not known; where a put stands there, it is the vCPU's own.
-    nothing = pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32, "next_pid": pl.Int32})
-    latest, columns = nothing, nothing.columns
-    for frame in chain(_frames(store, "sched_switch", columns), [nothing]):
-        high = min(int(frame["ts"][-1]), end) if len(frame) else end
-        rows = pl.concat([latest, frame])
-        if high > low:
-            yield _stretches(rows, around, low, high), low, high
-        latest = rows.group_by("cpu", maintain_order=True).last().select(columns)
-        low = max(low, high)
-
-
-def _stretches(rows: pl.DataFrame, around: _Surroundings, low: int, high: int) -> tuple[Array, ...]:
-    rows = rows.sort("cpu", "ts", maintain_order=True)
-    rows = rows.with_columns(end=pl.col("ts").shift(-1).over("cpu").fill_null(high))
-    rows = rows.with_columns(pl.col("ts", "end").clip(low, high))
-    rows = rows.filter(pl.col("next_pid").fill_null(IDLE) != IDLE, pl.col("end") > pl.col("ts"))
-    tid = rows["next_pid"].to_numpy().astype(np.int64)
-    at = np.minimum(np.searchsorted(around.tids, tid), around.tids.size - 1)
-    vm = np.where(around.tids[at] == tid, around.of_vm[at], NO_VM)
-    ts, end, cpu = (rows[name].to_numpy().astype(np.int64) for name in ("ts", "end", "cpu"))
-    return ts, end, cpu, vm
-
-
-def _with_user_code(store: Store, slices: list[Array], part: Part) -> list[Array]:
-    # Of each, bool[n]: the stays in which their own vCPU's thread ran outside KVM_RUN.
-    found = [np.zeros(len(some), bool) for some in slices]
-    # A vCPU's stays follow each other, as those of a CPU do.
-    orders = [np.lexsort((x[:, q.S_STAY], x[:, q.S_TS], x[:, q.S_VCPU])) for x in slices]
-    for frame in _frames(store, "mode_slice", ["ts", "end", "cpu", "vcpu", "mode"]):
-        user = frame.filter(pl.col("mode").cast(pl.String) == "user").drop_nulls()
-        every = [user[name].to_numpy().astype(np.int64) for name in ("ts", "end", "cpu", "vcpu")]
-        if part.begin is not None:
-            every[0] = np.maximum(every[0], part.begin)
-        if part.end is not None:
-            every[1] = np.minimum(every[1], part.end)
-        kept = every[1] > every[0]
-        begin, end, cpu, vcpu = (column[kept] for column in every)
-        for some, order, marked in zip(slices, orders, found, strict=True):
-            mine = some[order]
-            for v in np.unique(vcpu).tolist():
-                edges = np.searchsorted(mine[:, q.S_VCPU], [v, v + 1])
-                here = slice(*edges.tolist())
-                code = np.flatnonzero(vcpu == v)
-                first = np.searchsorted(mine[here, q.S_END], begin[code], side="right")
-                count = np.searchsorted(mine[here, q.S_TS], end[code]) - first
-                count = np.maximum(count, 0)
-                # Each pair of such code and a stay that it reaches into; its CPU's, if it does.
-                of = np.repeat(np.arange(code.size), count)
-                nth = np.arange(of.size) - np.repeat(np.cumsum(count) - count, count)
-                at = edges[0] + first[of] + nth
-                at = at[mine[at, q.S_CPU] == cpu[code[of]]]
-                marked[order[at]] = True
-    return found
+def _lost(store: Store, cpus: int) -> Groups:
+    kept = [pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})]
+    for frame in _frames(store, "point", ["ts", "cpu", "kind"]):
+        kept.append(frame.filter(kind=int(Kind.LOST)).select("ts", "cpu"))
+    found = pl.concat(kept).sort("cpu", "ts")
+    return _groups(found["ts"].to_numpy(), found["cpu"].to_numpy(), cpus)
 
 
 def find_leaks(
     store: Store, designs: list[tuple[Design, Outcome]], part: Part
 ) -> list[tuple[dict[str, Leak], dict[str, Leak]]]:
     """Return each design's leaks to user code by clearing rule, of both its bounds."""
-    around = _surroundings_of(store)
-    # Designs that swap alike share their slices, and an exact one has them once for both bounds.
-    distinct = {
-        (id(some), design.told): some for design, outcome in designs for some in outcome.slices
-    }
-    slices = list(distinct.values())
-    every = [_windows(some, told, around, part) for (_, told), some in distinct.items()]
-    low = min((int(w.begin[0]) for w in every if w.begin.size), default=0)
-    end = max((int(w.end.max()) for w in every if w.end.size), default=0)
-    carried = [np.zeros(0, np.int64) for _ in every]
-    reached = [0] * len(every)
-    for runs, since, high in _runs(store, around, low, end) if around.switched else ():
-        for n, windows in enumerate(every):
-            upto = int(np.searchsorted(windows.begin, high))
-            rows = np.concatenate([carried[n], np.arange(reached[n], upto)])
-            _add(windows, rows, runs, since, high)
-            carried[n], reached[n] = rows[windows.end[rows] > high], upto
-    marked = _with_user_code(store, slices, part)
-    at = {key: n for n, key in enumerate(distinct)}
-    found = []
+    around = _surroundings_of(store, part)
+    found: dict[tuple[Run, bool], dict[str, Leak]] = {}
+    pairs = []
     for design, outcome in designs:
-        pair = []
-        for some, counts in zip(outcome.slices, outcome.counts, strict=True):
-            n = at[id(some), design.told]
-            own = int(counts.vcpus[:, q.N_USER].sum())
-            pair.append(_leak(every[n], marked[n], own, around.switched))
-        found.append((pair[0], pair[1]))
-    return found
+        for run in outcome.runs:
+            # Designs that swap alike share their runs, and an exact one has one for both bounds.
+            if (run, design.told) not in found:
+                found[run, design.told] = _leak(around, run, design.told)
+        fewest, most = (found[run, design.told] for run in outcome.runs)
+        pairs.append((fewest, most))
+    return pairs
 
 
-def _leak(windows: _Windows, user: Array, own: int, switched: bool) -> dict[str, Leak]:
-    # user: the stays with user code of their own thread, own: for how long it ran. A stay and what
-    # follows its put are a window each.
-    foreign = windows.stay[~windows.tail & (windows.ns > 0)]
-    seen = np.zeros(user.size, bool)
-    seen[windows.stay[~windows.tail]] = True
-    leaky = user & seen
-    leaky[foreign] = True
-    within = Leak(own + int(windows.ns[~windows.tail].sum()), int(np.count_nonzero(leaky)))
-    assert within.ns is not None
-    assert within.windows is not None
-    left = Leak(None, None)
-    if switched:
-        behind = windows.ns[windows.tail]
-        left = Leak(within.ns + int(behind.sum()), within.windows + int(np.count_nonzero(behind)))
+def _leak(around: _Surroundings, run: Run, told: bool) -> dict[str, Leak]:
+    # A stay and what follows its put are a window each.
+    cpus, windows = around.chosen.size, np.zeros((2, 2), np.int64)
+    held, nothing = no_puts(cpus), np.empty((0, q.PACKED_SLICE), np.int64)
+    # If perf is not told, no half of its own comes with a put.
+    puts = around.puts if told else (np.zeros((2, 0), np.int64), np.zeros(cpus + 1, np.int64))
+    at = [
+        of[:-1].copy()
+        for _, of in (
+            around.threads, around.own, around.code, around.writes, puts, around.lost,
+        )
+    ]  # fmt: skip
+    for rows in chain(run.slices.pieces(), [nothing]):
+        walk_leaks(
+            rows, rows is nothing, around.part, around.chosen, around.watched, around.vm,
+            *around.threads, at[0], *around.own, at[1], *around.code, at[2], *around.used,
+            *around.writes, at[3], *puts, at[4], *around.lost, at[5], held, windows,
+        )  # fmt: skip
+    # With their own thread's user code the stays leak for as long as it ran.
+    own = int(run.counts.vcpus[:, q.N_USER].sum())
+    (ns, leaky), (ns_behind, behind) = windows.tolist()
+    within, left = Leak(own + ns, leaky), Leak(None, None)
+    if around.switched:
+        left = Leak(own + ns + ns_behind, leaky + behind)
     return {clearing: left if clearing == "none" else within for clearing in CLEARINGS}

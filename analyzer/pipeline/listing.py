@@ -76,7 +76,7 @@ def conflicts_of(
         )
         if context is not None:
             rows, fewest = rows.filter(context=context), fewest.filter(context=context)
-        timers = timer_interrupts_met(timed, outcome, part)
+        timers = timer_interrupts_met(timed, outcome.runs[1], part)
         chosen = rows if limit is None else rows.head(limit)
         lists.append(
             {

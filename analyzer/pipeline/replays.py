@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from analyzer.replay import (
     Part,
     Placement,
     Replay,
+    Rows,
     Scratch,
     default_guard,
     leaves_range,
@@ -27,10 +31,13 @@ from analyzer.replay import (
 )
 from analyzer.store import Store
 
-__all__ = ["Design", "Outcome", "choose_designs", "replay_all"]
+__all__ = ["Design", "Outcome", "Run", "choose_designs", "cpus_of", "replay_all"]
 
 Array = np.ndarray[Any, Any]
-POINTS = 1024 * 1024
+# At a time: what these can give at most has room in memory, once a worker. More workers than that
+# wait for the file.
+POINTS = 256 * 1024
+WORKERS = 4
 COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
 PERF = {"told": True, "untold": False}
 SELECTIVE = {"yes": True, "no": False}
@@ -61,15 +68,30 @@ class Design:
         return repr(self)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What one replay gave: counts, owner slices and episodes that met a guest's state (rows as
+    replay.rows has them), and int64[stops + 1, COUNTS], sums before each stop and in all.
+
+    Designs and bounds that decide alike share one, so what is known of it need be asked once.
+    """
+
+    counts: Counts
+    slices: Rows
+    meetings: Rows
+    sums: Array
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one design's replays gave, by bound (fewest, most; the same where they are one): counts,
-    owner slices (replay.kernel.S_* columns; of the fewest those that are met), and episodes that
-    met a guest's state (E_*)."""
+    """What one design's replays gave, by bound (fewest, most; the same where they are one)."""
 
-    counts: tuple[Counts, Counts]
-    slices: tuple[Array, Array]
-    meetings: tuple[Array, Array]
+    runs: tuple[Run, Run]
+
+    @property
+    def counts(self) -> tuple[Counts, Counts]:
+        """The counts of both bounds."""
+        return self.runs[0].counts, self.runs[1].counts
 
 
 def choose_designs(
@@ -137,54 +159,64 @@ def _guard_set(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for word in GUARDS if word in words)
 
 
+def cpus_of(store: Store) -> int:
+    """Return how many CPUs a store's numbers have room for."""
+    return int(pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
+
+
 def replay_all(
-    store: Store, designs: list[Design], part: Part
+    store: Store, designs: list[Design], part: Part, stops: Sequence[int] = ()
 ) -> tuple[dict[Design, Outcome], EdgeCounts]:
     """Return each design's outcome, and the edges of every level in the part."""
     vcpus = int(store.manifest["recording"]["vcpus"])
-    cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
+    cpus = cpus_of(store)
     reasons = len(store.manifest["reasons"])
-    scratch, known = Scratch(), _is_loop_known(store)
-    # All other options change nothing in who owns a PMU.
-    runs = {
-        (d.placement.name, d.hook): [
-            Replay(
-                d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0], scratch, known
-            )
-            for most in ((False, True) if leaves_range(d.placement, known) else (False,))
-        ]
-        for d in designs
-    }
-    found: dict[Any, list[list[tuple[Array, Array]]]] = {
-        key: [[] for _ in bounds] for key, bounds in runs.items()
-    }
+    known = _is_loop_known(store)
+    workers = [Scratch() for _ in range(min(WORKERS, os.cpu_count() or 1))]
+    replays: dict[Any, Replay] = {}
+    rules: dict[Design, list[Any]] = {}
+    for d in designs:
+        # All other options change nothing in who owns a PMU.
+        rules[d] = []
+        for most in (False, True) if leaves_range(d.placement, known) else (False,):
+            scratch = workers[len(replays) % len(workers)]
+            replay = Replay(
+                d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0], scratch, known,
+                stops,
+            )  # fmt: skip
+            replays.setdefault(replay.rule, replay)
+            rules[d].append(replay.rule)
+    shares = [list(replays.values())[n :: len(workers)] for n in range(len(workers))]
     edges = EdgeCounts()
+
+    def feed(share: list[Replay], columns: list[Array]) -> None:
+        for replay in share:
+            replay.feed(*columns)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        under_way: list[Any] = []
+        for columns in _columns(store):
+            for task in under_way:
+                task.result()
+            # They run while the next points are read.
+            under_way = [pool.submit(feed, share, columns) for share in shares]
+            inside = part.holds(*columns[:3])
+            edges.add(kind=columns[3][inside], detail=columns[4][inside])
+        for task in under_way:
+            task.result()
+    runs = {
+        rule: Run(replay.counts(), replay.slices, replay.meetings, replay.sums())
+        for rule, replay in replays.items()
+    }
+    # Where one bound was run, it is both.
+    return {d: Outcome((runs[two[0]], runs[two[-1]])) for d, two in rules.items()}, edges
+
+
+def _columns(store: Store) -> Iterator[list[Array]]:
     for batch in store.batches("point", COLUMNS, POINTS):
-        columns = []
-        for name in COLUMNS:
-            column = batch.column(name)
-            filled = column.fill_null(-1) if name == "vcpu" else column
-            columns.append(filled.to_numpy(zero_copy_only=False).astype(np.int64))
-        for key, bounds in runs.items():
-            for run, mine in zip(bounds, found[key], strict=True):
-                run.feed(*columns)
-                slices, meetings = run.found()
-                mine.append((slices, meetings))
-        inside = part.holds(*columns[:3])
-        edges.add(kind=columns[3][inside], detail=columns[4][inside])
-    outcomes = {}
-    for key, bounds in runs.items():
-        # Where one bound was run, it is both.
-        whole = [
-            tuple(np.concatenate([pair[n] for pair in pieces]) for n in (0, 1))
-            for pieces in found[key]
-        ]
-        outcomes[key] = Outcome(
-            (bounds[0].counts(), bounds[-1].counts()),
-            (whole[0][0], whole[-1][0]),
-            (whole[0][1], whole[-1][1]),
-        )
-    return {design: outcomes[design.placement.name, design.hook] for design in designs}, edges
+        columns = [batch.column(name) for name in COLUMNS]
+        columns[2] = columns[2].fill_null(-1)
+        yield [column.to_numpy(zero_copy_only=False) for column in columns]
 
 
 def _is_loop_known(store: Store) -> bool:

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ import pyarrow as pa
 from analyzer.errors import OutputError
 from analyzer.pipeline.part import Asked
 from analyzer.pipeline.replays import Design, Outcome
-from analyzer.replay import Part
+from analyzer.replay import PIECE, Part, Rows, slices_of
 from analyzer.replay import kernel as q
 from analyzer.store import Store, write_table
 from analyzer.store.layout import DATA_VERSION, WHATIF_FOLDER, table_file
-from analyzer.store.writing import replace_folder
+from analyzer.store.writing import TableWriter, replace_folder
 from analyzer.tables import BY_NAME, arrow_schema
 
 __all__ = ["BLIND", "RESULTS", "pair_of", "result_rows", "write_results"]
@@ -29,6 +31,8 @@ __all__ = ["BLIND", "RESULTS", "pair_of", "result_rows", "write_results"]
 RESULTS = (
     "placement", "placement_vcpu", "placement_reason", "placement_time", "conflict", "owner_slice",
 )  # fmt: skip
+# Tables with more rows than fit in memory; a design's are batches, made as they are written.
+STREAMED = ("conflict", "owner_slice")
 BLIND = {"kvm": q.N_KVM, "user": q.N_USER, "interrupt": q.N_INTERRUPT, "other": q.N_OTHER}
 
 
@@ -39,33 +43,54 @@ def pair_of(low: int | None, high: int | None) -> tuple[int | None, int | None]:
     return min(low, high), max(low, high)
 
 
-def _labelled(rows: pl.DataFrame, label: dict[str, Any]) -> pl.DataFrame:
-    words = {key: pl.String for key in label if key != "perf_told"}
-    return rows.select(
-        *(pl.lit(value, words.get(key)).alias(key) for key, value in label.items()), pl.all()
-    )
+def _labelled(label: dict[str, Any], columns: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    # Rows with the design's own values in each; columns are those that the label does not name.
+    size = columns.num_rows
+    arrays = [
+        pa.repeat(pa.scalar(label[field.name], field.type), size)
+        if field.name in label
+        else columns[field.name].combine_chunks().cast(field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _slices(raw: np.ndarray[Any, Any], part: Part) -> pl.DataFrame:
+def _conflicts(met: pl.DataFrame, label: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+    # Words are kept as numbers: with them spelled out the rows would outgrow all else.
+    schema = arrow_schema(BY_NAME["conflict"])
+    columns = met.with_columns(pl.col(pl.String).cast(pl.Categorical)).to_arrow()
+    for field in schema:
+        if pa.types.is_dictionary(field.type):
+            words = columns[field.name].combine_chunks()
+            made = pa.DictionaryArray.from_arrays(
+                words.indices.cast(field.type.index_type), words.dictionary.cast(pa.string())
+            )
+            columns = columns.set_column(columns.column_names.index(field.name), field.name, made)
+    kept = columns.combine_chunks()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for begin in range(0, kept.num_rows, PIECE):
+            yield _labelled(label, kept.slice(begin, PIECE), schema)
+
+    return batches()
+
+
+def _owners(slices: Rows, part: Part, label: dict[str, Any]) -> Iterator[pa.RecordBatch]:
     # Stays in the part; one across a cut ends or begins there, as residency counts it.
+    schema = arrow_schema(BY_NAME["owner_slice"])
     chosen = Part(cpus=part.cpus, vcpus=part.vcpus)
-    raw = raw[chosen.holds(raw[:, q.S_TS], raw[:, q.S_CPU], raw[:, q.S_VCPU])]
-    if part.begin is not None:
-        raw = raw[(raw[:, q.S_END] > part.begin) | (raw[:, q.S_TS] >= part.begin)]
-        raw[:, q.S_TS] = np.maximum(raw[:, q.S_TS], part.begin)
-    if part.end is not None:
-        raw = raw[raw[:, q.S_TS] < part.end]
-        raw[:, q.S_END] = np.minimum(raw[:, q.S_END], part.end)
-    return pl.DataFrame(
-        {
-            "ts": raw[:, q.S_TS],
-            "end": raw[:, q.S_END],
-            "cpu": raw[:, q.S_CPU],
-            "owner": "vcpu",
-            "vcpu": raw[:, q.S_VCPU],
-        },
-        schema_overrides={"owner": pl.String},
-    )
+    for packed in slices.pieces():
+        raw = slices_of(packed)
+        raw = raw[chosen.holds(raw[:, q.S_TS], raw[:, q.S_CPU], raw[:, q.S_VCPU])]
+        if part.begin is not None:
+            raw = raw[(raw[:, q.S_END] > part.begin) | (raw[:, q.S_TS] >= part.begin)]
+            raw[:, q.S_TS] = np.maximum(raw[:, q.S_TS], part.begin)
+        if part.end is not None:
+            raw = raw[raw[:, q.S_TS] < part.end]
+            raw[:, q.S_END] = np.minimum(raw[:, q.S_END], part.end)
+        columns = {"ts": q.S_TS, "end": q.S_END, "cpu": q.S_CPU, "vcpu": q.S_VCPU}
+        table = pa.table({name: np.ascontiguousarray(raw[:, c]) for name, c in columns.items()})
+        yield _labelled({**label, "owner": "vcpu"}, table, schema)
 
 
 def _first(rows: list[dict[str, Any]], placement: str) -> dict[str, Any]:
@@ -83,11 +108,10 @@ def result_rows(
     more = {
         "guard": ",".join(design.guard), "clearing": design.clearing, "selective": design.selective,
     }  # fmt: skip
-    rows["conflict"].append(_labelled(met, {**label, **more}))
-    owners = _labelled(_slices(outcome.slices[1], part), label)
+    rows["conflict"].append(_conflicts(met, {**label, **more}))
     # What else is an option moves no swap: who owns the PMU is told once.
     if not any({key: row[key] for key in label} == label for row in rows["placement"]):
-        rows["owner_slice"].append(owners)
+        rows["owner_slice"].append(_owners(outcome.runs[1].slices, part, dict(label)))
     label.update(more)
     hidden = placement.name == "exit" and store.manifest["marks"]["hidden_reentries"]
 
@@ -157,7 +181,14 @@ def write_results(
         try:
             for table, made in rows.items():
                 declared, file = BY_NAME[table], aside / table_file(table)
-                write_table(file, _table(made, arrow_schema(declared)), declared)
+                if table not in STREAMED:
+                    some = pa.Table.from_pylist(made, arrow_schema(declared))
+                    write_table(file, some, declared)
+                    continue
+                writer = TableWriter(file, declared)
+                for batch in chain.from_iterable(made):
+                    writer.append(batch)
+                writer.close()
             (aside / "manifest.json").write_text(key + "\n")
             os.chmod(aside, 0o755)
             replace_folder(aside, folder / name)
@@ -166,19 +197,3 @@ def write_results(
             raise
     except OSError as error:
         raise OutputError(f"{folder}: cannot write results: {error}") from error
-
-
-def _table(made: list[Any], schema: pa.Schema) -> pa.Table:
-    frames = [item for item in made if isinstance(item, pl.DataFrame)]
-    if not frames:
-        return pa.Table.from_pylist(made, schema)
-    whole = pl.concat(frames).select(schema.names).to_arrow()
-    return pa.Table.from_arrays(
-        [
-            whole[field.name].cast(pa.string()).dictionary_encode().cast(field.type)
-            if pa.types.is_dictionary(field.type)
-            else whole[field.name].cast(field.type)
-            for field in schema
-        ],
-        schema=schema,
-    )

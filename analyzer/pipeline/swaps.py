@@ -1,4 +1,4 @@
-"""When does each load and put of a placement happen, and what does the guest notice of it?
+"""What does the guest notice of each load and put of a placement, and what falls into its stays?
 
 A swap is absorbed where its vCPU blocks before it runs in the guest again: the guest loses nothing
 until it is woken. All others stand in the guest's way. A put that another vCPU's load forces is in
@@ -8,13 +8,14 @@ that one's way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.pipeline.replays import Outcome
+from analyzer.pipeline.replays import Run
 from analyzer.pipeline.rows import held_points, points_of
-from analyzer.replay import Part
+from analyzer.replay import Part, ones_at, stays
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline import Kind, Level
@@ -22,9 +23,12 @@ from analyzer.timeline import Kind, Level
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Course", "Swaps", "course_of", "exits_in_stays", "swaps_of"]
+__all__ = ["Course", "Ground", "Walk", "course_of", "walk_of"]
 
 Array = np.ndarray[Any, Any]
+LEAST, NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+# Pairs of loads and puts that are counted in a table; chosen by us, a few are there.
+FEW = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +55,6 @@ class Course:
         """Return how many exits of the part each vCPU has."""
         vcpus, times = np.unique(self.exits[:, 1], return_counts=True)
         return dict(zip(vcpus.tolist(), times.tolist(), strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Swaps:
-    """Loads and puts of one bound in the part. int64[n] each, but is_load and is_absorbed bool.
-
-    payer: the vCPU in whose way it is. entry: row of Course.entries before which it stands, or as
-    many as there are.
-    """
-
-    ts: Array
-    vcpu: Array
-    payer: Array
-    is_load: Array
-    is_absorbed: Array
-    entry: Array
 
 
 def course_of(store: Store, part: Part) -> Course:
@@ -102,75 +90,90 @@ def course_of(store: Store, part: Part) -> Course:
     )
 
 
-def _next(keys: Array, vcpus: Array, key: Array, vcpu: Array, side: Any) -> Array:
-    # Row of the vCPU's next after (or at) a key; as many as rows where it has none.
-    at = np.searchsorted(keys, key, side)
-    inside = at < keys.size
-    same = np.zeros(at.size, bool)
-    same[inside] = vcpus[at[inside]] == vcpu[inside]
-    return np.where(same, at, keys.size)
+class Ground:
+    """What all runs' stays are walked over: a course, and what of it is in the part.
+
+    held: bool[n], entries in the part; woken: of those, bool[m], before which the vCPU blocked.
+    """
+
+    def __init__(self, course: Course, part: Part, vcpus: int, cpus: int) -> None:
+        self.part = np.array([LEAST if part.begin is None else part.begin, NEVER], np.int64)
+        if part.end is not None:
+            self.part[1] = part.end
+        self.chosen, self.watched = ones_at(cpus, part.cpus), ones_at(vcpus, part.vcpus)
+        self.entries, self.entry_of = _grouped(course.entries[:, 0], course.entries[:, 2], vcpus)
+        begins, self.block_of = _grouped(course.blocks[:, 0], course.blocks[:, 2], vcpus)
+        self.blocks = np.stack([begins, course.blocks[:, 1]])
+        order = np.argsort(course.exits[:, 1], kind="stable")
+        self.exits, self.exit_of = _grouped(course.exits[order, 0], course.exits[order, 1], vcpus)
+        self.held = part.holds(*course.entries.T)
+        self.woken = _woken(course)[self.held]
 
 
-def _at(course: Course, cpus: Array, times: Array, values: Array, cpu: Array, ts: Array) -> Array:
-    # int64[n]: the value of the row with that CPU and ts, -1 where there is none.
-    keys = course.key(cpus, times)
-    order = np.argsort(keys, kind="stable")
-    asked = course.key(cpu, ts)
-    at = np.searchsorted(keys[order], asked)
-    found = np.append(keys[order], -1)[at] == asked
-    result: Array = np.where(found, np.append(values[order], -1)[at], -1)
-    return result
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What one run's stays come to in the part.
+
+    sums: int64[2, 2], puts and loads by whether they are absorbed. before, after: int64[p, 3] each,
+    how many loads and puts stand in an entry's way and in how many entries' (of all, and of those
+    that a block came before). by_cpu: int64[cpus, 2], puts and loads. exits: int64[vcpus], exits at
+    which the guest's state was on the CPU. longest_ns: the longest stay.
+    """
+
+    sums: Array
+    before: Array
+    after: Array
+    by_cpu: Array
+    exits: Array
+    longest_ns: int
 
 
-def swaps_of(course: Course, outcome: Outcome, bound: int, part: Part) -> Swaps:
-    """Return the swaps of one bound (0 fewest, 1 most) in order of ts."""
-    rows = outcome.slices[bound]
-    ts, cpu, vcpu = rows[:, q.S_TS], rows[:, q.S_CPU], rows[:, q.S_VCPU]
-    # A stay that whole data begins with was loaded before, by nobody here.
-    loaded = rows[:, q.S_LOADED] == 1
-    whole = rows[:, q.S_WHOLE] == 1
-    at = np.concatenate([ts[loaded], rows[whole, q.S_END]])
-    on = np.concatenate([cpu[loaded], cpu[whole]])
-    who = np.concatenate([vcpu[loaded], vcpu[whole]])
-    is_load = np.arange(at.size) < np.count_nonzero(loaded)
-    held = part.holds(at, on, who)
-    order = np.flatnonzero(held)[np.argsort(at[held], kind="stable")]
-    payer = who.copy()
-    # Whose load on that CPU was it, at the very time of the put?
-    other = _at(course, cpu[loaded], ts[loaded], vcpu[loaded], on, at)
-    is_put = ~is_load & (other >= 0)
-    payer[is_put] = other[is_put]
-    is_forced = payer != who
-    key = course.key(payer, at)
-    entry_keys = course.key(course.entries[:, 2], course.entries[:, 0])
-    # A load may have its entry's very time; a put that has an exit's comes before the next entry.
-    here = _next(entry_keys, course.entries[:, 2], key, payer, "left")
-    after = _next(entry_keys, course.entries[:, 2], key, payer, "right")
-    entry = np.where(is_load | is_forced, here, after)
-    block_keys = course.key(course.blocks[:, 2], course.blocks[:, 0])
-    block = _next(block_keys, course.blocks[:, 2], key, payer, "left")
-    never = np.iinfo(np.int64).max
-    entry_ts = np.append(course.entries[:, 0], never)[entry]
-    is_absorbed = np.append(course.blocks[:, 0], never)[block] < entry_ts
-    # A put while the vCPU is blocked already (its state was kept): nobody waits for it.
-    last = np.maximum(np.searchsorted(block_keys, key, "right") - 1, 0)
+def walk_of(ground: Ground, run: Run) -> Walk:
+    """Return what a run's stays come to."""
+    cpus, vcpus = ground.chosen.size, ground.watched.size
+    at = np.stack([ground.entry_of[:-1], ground.block_of[:-1], ground.exit_of[:-1]], axis=1)
+    held, before = stays.no_puts(cpus), np.zeros((ground.entries.size, 2), np.int32)
+    sums, by_cpu = np.zeros((2, 2), np.int64), np.zeros((cpus, 2), np.int64)
+    on, longest = np.zeros(vcpus, np.int64), np.zeros(1, np.int64)
+    nothing = np.empty((0, q.PACKED_SLICE), np.int64)
+    for rows in chain(run.slices.pieces(), [nothing]):
+        stays.walk_stays(
+            rows, rows is nothing, ground.part, ground.chosen, ground.watched, ground.entries,
+            ground.entry_of, ground.blocks, ground.block_of, ground.exits, ground.exit_of, at, held,
+            before, sums, by_cpu, on, longest,
+        )  # fmt: skip
+    inside = before[ground.held]
+    after = _pairs(inside[ground.woken])
+    return Walk(sums, _pairs(inside), after, by_cpu, on, int(longest[0]))
+
+
+def _grouped(ts: Array, of: Array, groups: int) -> tuple[Array, Array]:
+    # Times in order of group and time, and where each group's begin.
+    return np.ascontiguousarray(ts, np.int64), np.searchsorted(of, np.arange(groups + 1))
+
+
+def _pairs(swaps: Array) -> Array:
+    # int64[p, 3]: each pair of loads and puts (int32[n, 2], puts first) and how often it is there.
+    if not len(swaps):
+        return np.zeros((0, 3), np.int64)
+    puts = np.int64(swaps[:, 0].max()) + 1
+    code = swaps[:, 1] * puts + swaps[:, 0]
+    if code.max() <= FEW:
+        times = np.bincount(code)
+        found = np.flatnonzero(times)
+        times = times[found]
+    else:
+        found, times = np.unique(code, return_counts=True)
+    return np.stack([found // puts, found % puts, times], axis=1)
+
+
+def _woken(course: Course) -> Array:
+    # bool[n]: the vCPU blocked between its entry before and this one.
+    woken = np.zeros(len(course.entries), bool)
     if course.blocks.size:
-        inside = (course.blocks[last, 2] == payer) & (course.blocks[last, 0] <= at)
-        is_absorbed |= ~is_load & ~is_forced & inside & (at < course.blocks[last, 1])
-    return Swaps(
-        at[order], who[order], payer[order], is_load[order], is_absorbed[order], entry[order]
-    )
-
-
-def exits_in_stays(course: Course, outcome: Outcome, vcpu: int | None = None) -> int:
-    """Return at how many exits of the part (of one vCPU) the guest's state was on the CPU."""
-    exits = course.exits if vcpu is None else course.exits[course.exits[:, 1] == vcpu]
-    rows = outcome.slices[1]
-    rows = rows[np.lexsort((rows[:, q.S_TS], rows[:, q.S_VCPU]))]
-    if not rows.size or not exits.size:
-        return 0
-    keys = course.key(rows[:, q.S_VCPU], rows[:, q.S_TS])
-    at = np.searchsorted(keys, course.key(exits[:, 1], exits[:, 0]), "right") - 1
-    stay = rows[np.maximum(at, 0)]
-    on = (at >= 0) & (stay[:, q.S_VCPU] == exits[:, 1]) & (stay[:, q.S_END] >= exits[:, 0])
-    return int(np.count_nonzero(on))
+        keys = course.key(course.entries[:, 2], course.entries[:, 0])
+        at = np.searchsorted(keys, course.key(course.blocks[:, 2], course.blocks[:, 1]))
+        inside = at < keys.size
+        at, vcpu = at[inside], course.blocks[inside, 2]
+        woken[at[course.entries[at, 2] == vcpu]] = True
+    return woken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from analyzer.errors import MissingEvents
 from analyzer.pipeline.aside import set_aside
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
 from analyzer.pipeline.beside import arming_traps, set_beside
-from analyzer.pipeline.by_time import BUCKETS, time_rows
+from analyzer.pipeline.by_time import BUCKETS, bucket_edges, time_rows
 from analyzer.pipeline.conflicts import (
     Episodes,
     conflict_rows,
@@ -35,20 +35,19 @@ from analyzer.pipeline.part import Asked, part_of, recorded_ns
 from analyzer.pipeline.price_model import Pricing, pricing_of
 from analyzer.pipeline.pricing import overhead_of, priced_assumptions_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
-from analyzer.pipeline.replays import Design, Outcome, replay_all
+from analyzer.pipeline.replays import Design, Outcome, cpus_of, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
 from analyzer.pipeline.sensitivity import add_sensitivity, label_of, set_dominated
-from analyzer.pipeline.swaps import Course, course_of, exits_in_stays, swaps_of
+from analyzer.pipeline.swaps import Ground, Walk, course_of, walk_of
 from analyzer.pipeline.ticks import count_ticks
 from analyzer.pipeline.verdict import verdict_of
 from analyzer.replay import Counts, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 
-if TYPE_CHECKING:
-    import polars as pl
-
 __all__ = ["whatif"]
+
+Array = np.ndarray[Any, Any]
 
 
 def whatif(
@@ -69,7 +68,8 @@ def whatif(
         problem = "no vCPU: neither kvm_entry nor kvm_exit nor KVM_RUN was recorded"
         raise MissingEvents(f"{store.path}: {problem}; record the kvm events and sched_switch")
     part = part_of(store, asked)
-    outcomes, edges = replay_all(store, designs, part)
+    stops = bucket_edges(store, part, buckets)
+    outcomes, edges = replay_all(store, designs, part, stops[1:-1].tolist())
     recorded = recorded_of(store, part)
     told = {"told": True, "untold": False}.get(str((recorded["evidence"] or {}).get("perf")))
     operations = recorded_operations(store, part)
@@ -79,7 +79,7 @@ def whatif(
     shown = _Shown(
         load_episodes(store), unseen_of(store), feasible_of(store), arming_traps(store, part),
         emulation_of(store, part) if any(d.placement.kind == "trap" for d in designs) else None,
-        course, timer_interrupts(store, part),
+        timer_interrupts(store, part),
     )  # fmt: skip
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
@@ -87,26 +87,32 @@ def whatif(
     # The tables have one set of rows a placement and hook, that of its first options.
     told_of: set[tuple[str, str | None]] = set()
     pairs = [(design, outcomes[design]) for design in designs]
+    ground = Ground(course, part, int(recording["vcpus"]), cpus_of(store))
+    distinct = dict.fromkeys(run for _, outcome in pairs for run in outcome.runs)
+    walks = {run: walk_of(ground, run) for run in distinct}
     leaks = find_leaks(store, pairs, part)
-    times = time_rows(store, pairs, part, course.exits[:, 0], buckets)
+    times = time_rows(pairs, stops, course.exits[:, 0])
     for design, leak in zip(designs, leaks, strict=True):
         outcome = outcomes[design]
-        answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
+        walk = walks[outcome.runs[0]], walks[outcome.runs[1]]
+        answer = _answer(store, design, outcome, walk[1], recording, part_ns, pricing, shown)
+        # Of the fewest only sums are asked for, so most of their rows need not stand beside these.
+        low = None
+        if outcome.runs[0] is not outcome.runs[1]:
+            low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
+            low = low.select("ts", "cpu", "evidence", "cause")
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
-        low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
-        timers = timer_interrupts_met(shown.timers, outcome, part)
-        answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
+        timers = timer_interrupts_met(shown.timers, outcome.runs[1], part)
+        answer["conflicts"] = summary_of(met, met if low is None else low, shown.episodes, timers)
         answer["guards"] = guards_of(store, design, shown.episodes, met)
         answer["leak_ns"] = leak_of(design, leak)
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        fewest, most = (swaps_of(course, outcome, n, part) for n in (0, 1))
-        swaps = fewest, most
-        set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
+        set_guest_effect(pricing, answer, design.placement, walk, ground)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
-        _price_rows(answer, rows, pricing, shown, outcome)
-        set_aside(pricing, answer, design.placement, outcome, recording, part, part_ns)
+        _price_rows(answer, rows, pricing, shown, walk[1])
+        set_aside(pricing, answer, design.placement, walk, recording, part_ns)
         some = times[design.placement.name, design.hook]
         priced = zip(some, price_times(pricing, answer, some), strict=True)
         mine = [{**row, **price} for row, price in priced]
@@ -151,13 +157,11 @@ class _Shown:
     feasible: tuple[str, str]
     arming: dict[str, tuple[float, float, float]] | None
     emulation: Emulation | None
-    course: Course
-    timers: pl.DataFrame
+    timers: tuple[Array, Array]
 
 
 def _price_rows(
-    answer: dict[str, Any], rows: dict[str, list[Any]], pricing: Pricing, shown: _Shown,
-    outcome: Outcome,
+    answer: dict[str, Any], rows: dict[str, list[Any]], pricing: Pricing, shown: _Shown, walk: Walk
 ) -> None:  # fmt: skip
     # What each vCPU and exit reason costs. The tables have one set of rows a placement, that of
     # its first options; the answer has each design's own.
@@ -166,8 +170,8 @@ def _price_rows(
         mine = [row for row in rows[table] if row["placement"] == name]
         exits = np.array([row["exits"] for row in mine], np.float64)
         if answer["exits_loaded"] != answer["exits"] and key == "by_vcpu":
-            loaded = [exits_in_stays(shown.course, outcome, row["vcpu"]) for row in mine]
-            exits = np.array(loaded) * (answer["exits"] / max(answer["exits_loaded"], 1))
+            loaded = walk.exits[[row["vcpu"] for row in mine]]
+            exits = loaded * (answer["exits"] / max(answer["exits_loaded"], 1))
         loads, puts = (
             np.array([[row[f"{n}_low"], row[f"{n}_high"]] for row in mine], np.float64)
             for n in ("loads", "puts")
@@ -206,6 +210,7 @@ def _answer(
     store: Store,
     design: Design,
     outcome: Outcome,
+    walk: Walk,
     recording: dict[str, Any],
     part_ns: int,
     pricing: Pricing,
@@ -230,7 +235,7 @@ def _answer(
     answer["exits_loaded"] = answer["exits"]
     if placement.demand != "never":
         # Over other exits there is nothing to save.
-        answer["exits_loaded"] = exits_in_stays(shown.course, outcome)
+        answer["exits_loaded"] = int(walk.exits.sum())
     blind_ns: dict[str, Any] = {}
     parts = {name: _totals(pair, column) for name, column in BLIND.items()}
     whole = pair_of(*(int(c.vcpus[:, list(BLIND.values())].sum()) for c in pair))

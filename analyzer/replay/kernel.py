@@ -20,7 +20,6 @@ from typing import Any
 import numba
 import numpy as np
 
-from analyzer.jit import helper
 from analyzer.timeline.attribution.words import Context
 from analyzer.timeline.points import REASON_SHIFT, Kind, Level
 
@@ -71,9 +70,21 @@ S_STAY, S_CPU, S_VCPU, S_TS, S_END, S_ENTERED, S_WHOLE, S_ENTRIES, S_LOADED = ra
 E_TS, E_CPU, E_VCPU, E_STAY, E_EPISODE, E_CONTEXT, E_COUNTED, E_ENTRIES = range(8)
 SLICE_ROW, MEETING_ROW = 9, 8
 SLICES, MEETINGS, STAYS = range(3)
+# The same rows as the loop writes them, see replay.rows: P_* of a slice, M_* of a meeting. A stay's
+# number stands above a count of entries, its vCPU above its CPU above two flags.
+P_TS, P_END, P_ENTERED, P_STAY, P_WHO = range(5)
+M_TS, M_DETAIL, M_STAY, M_WHO = range(4)
+PACKED_SLICE, PACKED_MEETING = 5, 4
+STAY_SHIFT, CPU_SHIFT, VCPU_SHIFT = 32, 2, 34
 BY_NOTIFIER = 1
 # How a stay ended; numpy's numbers, see analyzer.jit.
 CUT, WHOLE = np.int64(0), np.int64(1)
+# Nothing here allocates. Without numba's counting of references, which it does not take away where
+# helpers share arrays in a loop, a point costs an eighth (atomic adds, array by array and call by
+# call); that allocating does not compile then is welcome.
+helper = numba.njit(  # type: ignore[call-overload]
+    no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+)
 
 
 def no_cpus(cpus: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -130,11 +141,11 @@ def _own(cpus, c, vcpus, v, ts, filled):  # type: ignore[no-untyped-def]
 def _disown(cpus, c, vcpus, ts, whole, slices, filled):  # type: ignore[no-untyped-def]
     # A stay ends: by a put (`whole`), or nobody knows.
     n = filled[SLICES]
-    slices[n, S_STAY], slices[n, S_CPU] = cpus[c, K_STAY], c
-    slices[n, S_VCPU], slices[n, S_WHOLE] = cpus[c, K_OWNER], whole
-    slices[n, S_TS], slices[n, S_END] = cpus[c, K_SINCE], ts
-    slices[n, S_ENTERED], slices[n, S_ENTRIES] = cpus[c, K_ENTERED], cpus[c, K_ENTRIES]
-    slices[n, S_LOADED] = cpus[c, K_LOADED]
+    slices[n, P_TS], slices[n, P_END] = cpus[c, K_SINCE], ts
+    slices[n, P_ENTERED] = cpus[c, K_ENTERED]
+    slices[n, P_STAY] = cpus[c, K_STAY] << STAY_SHIFT | cpus[c, K_ENTRIES]
+    loaded = cpus[c, K_LOADED] << 1
+    slices[n, P_WHO] = cpus[c, K_OWNER] << VCPU_SHIFT | c << CPU_SHIFT | loaded | whole
     filled[SLICES] += 1
     vcpus[cpus[c, K_OWNER], V_CPU] = -1
     cpus[c, K_OWNER] = -1
@@ -226,10 +237,10 @@ def _meet(  # type: ignore[no-untyped-def]
             _put(cpus, c, vcpus, ts, one, count, held, slices, filled)
         return
     n = filled[MEETINGS]
-    meetings[n, E_TS], meetings[n, E_CPU], meetings[n, E_VCPU] = ts, c, owner
-    meetings[n, E_STAY] = cpus[c, K_STAY] if owner == cpus[c, K_OWNER] else -1
-    meetings[n, E_EPISODE], meetings[n, E_CONTEXT] = detail >> SHIFT, context
-    meetings[n, E_COUNTED], meetings[n, E_ENTRIES] = one, cpus[c, K_ENTRIES]
+    stay = cpus[c, K_STAY] if owner == cpus[c, K_OWNER] else -1
+    meetings[n, M_TS], meetings[n, M_DETAIL] = ts, detail
+    meetings[n, M_STAY] = stay << STAY_SHIFT | cpus[c, K_ENTRIES]
+    meetings[n, M_WHO] = owner << VCPU_SHIFT | c << CPU_SHIFT | one
     filled[MEETINGS] += 1
 
 
@@ -258,12 +269,21 @@ def _learn(  # type: ignore[no-untyped-def]
             _put(cpus, c, vcpus, ts, one, count, held, slices, filled)
 
 
-@numba.njit(
-    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int8[:, ::1], int64, int64, "
-    "int64[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], "
-    "int64[:, ::1], int64[::1], int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64[::1])",
-    cache=True,
-)
+def given(scalar: Any, dimensions: int = 1) -> Any:
+    """Return numba's type of an array that is only read: what comes of a file may be read only."""
+    return numba.types.Array(scalar, dimensions, "C", readonly=True)
+
+
+INT64, INT32 = numba.types.int64, numba.types.int32
+SIGNATURE = numba.void(
+    given(INT64), given(INT32), given(INT32), given(numba.types.uint8), given(INT64),
+    numba.types.int8[:, ::1], INT64, INT64, INT64[::1], INT64[:, ::1], INT64[:, ::1],
+    INT64[:, ::1], INT64[:, ::1], INT64[::1], INT64[:, ::1], INT64[::1], INT64[::1], INT64[::1],
+    INT64[:, ::1], INT64[:, ::1], INT64[::1],
+)  # fmt: skip
+
+
+@numba.njit(SIGNATURE, cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def replay(  # type: ignore[no-untyped-def]
     ts, cpu, vcpu, kind, detail, table, mask, hook, rules, cpus, vcpus, count, held, reason_of,
     reasons, totals, counted, watched, slices, meetings, filled,
@@ -276,13 +296,13 @@ def replay(  # type: ignore[no-untyped-def]
     int64[vcpus, HELD] and reason_of: int64[vcpus], what happened since the guest stopped, and why
     it did. reasons: int64[reasons + 1, 4]. totals: int64[TOTALS]. counted: int64[cpus], 1 where
     this CPU's points and time count and 0 where they only move its state; watched: int64[vcpus], 1
-    where the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, SLICE_ROW] and
-    int64[>= points, MEETING_ROW], filled from row 0; filled: int64[3], rows of both, and stays so
-    far (carried).
+    where the vCPU goes into reasons. slices, meetings: int64[>= 3 * points, PACKED_SLICE] and
+    int64[>= points, PACKED_MEETING], filled from row 0; filled: int64[3], rows of both, and stays
+    so far (carried).
     """
     filled[SLICES] = filled[MEETINGS] = 0
     for n in range(ts.size):
-        c, v, what = cpu[n], vcpu[n], kind[n]
+        c, v, what = np.int64(cpu[n]), np.int64(vcpu[n]), np.int64(kind[n])
         one = counted[c]
         levels = detail[n] & LEVELS
         if one:

@@ -214,7 +214,9 @@ def rules_of(
     rules[q.R_CORE] = placement.evict_core
     rules[q.R_HOST] = HOST_WORDS[placement.host_events]
     rules[q.R_DEMAND] = q.NEVER if placement.kind == "trap" else DEMAND_WORDS[placement.demand]
-    rules[q.R_LOOP] = int(_level("loop_end", most, loop_known))
+    # Nobody else asks where the inner loop ends.
+    if rules[q.R_HOST]:
+        rules[q.R_LOOP] = int(_level("loop_end", most, loop_known))
     return rules
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from analyzer.replay import kernel as q
 from analyzer.replay.kernel import replay
 from analyzer.replay.placement import HOOKS, Placement, rules_of, transition_table
+from analyzer.replay.rows import Rows
 
-__all__ = ["Counts", "Part", "Replay", "Scratch"]
+__all__ = ["Counts", "Part", "Replay", "Scratch", "ones_at"]
 
 Array = np.ndarray[Any, Any]
+# Columns of points as the kernel takes them, and as table `point` has them.
+NARROW = (np.int64, np.int32, np.int32, np.uint8, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class Part:
         return inside
 
 
-def _ones_at(size: int, chosen: tuple[int, ...] | None) -> Array:
+def ones_at(size: int, chosen: tuple[int, ...] | None) -> Array:
+    """Return int64[size], 1 at the numbers chosen; everywhere where that is None."""
     ones = np.zeros(size, np.int64)
     ones[slice(None) if chosen is None else list(chosen)] = 1
     return ones
@@ -64,24 +69,28 @@ class Scratch:
     """Room for the rows of one chunk; replays that are fed one after the other can share it."""
 
     def __init__(self) -> None:
-        self.slices = np.empty((0, q.SLICE_ROW), np.int64)
-        self.meetings = np.empty((0, q.MEETING_ROW), np.int64)
+        self.slices = np.empty((0, q.PACKED_SLICE), np.int64)
+        self.meetings = np.empty((0, q.PACKED_MEETING), np.int64)
 
     def make_room(self, points: int) -> None:
         """Make room for what that many points can give."""
         if len(self.meetings) < points:
             # A load may put another vCPU's state here and its own elsewhere first.
-            self.slices = np.empty((3 * points, q.SLICE_ROW), np.int64)
-            self.meetings = np.empty((points, q.MEETING_ROW), np.int64)
+            self.slices = np.empty((3 * points, q.PACKED_SLICE), np.int64)
+            self.meetings = np.empty((points, q.PACKED_MEETING), np.int64)
 
 
 class Replay:
-    """Runs one placement, bound by bound, over chunks of points."""
+    """Runs one placement under one bound of the marks over chunks of points.
+
+    slices, meetings: the rows so far, see rows. A stay that is still open has no slice yet: every
+    window ends with a LOST, so none is. stops: times at which `sums` is to be noted, in order.
+    """
 
     def __init__(
         self, placement: Placement, most: bool, vcpus: int, cpus: int, reasons: int,
         part: Part | None = None, hook: str = "perf", scratch: Scratch | None = None,
-        loop_known: bool = False,
+        loop_known: bool = False, stops: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self._scratch = scratch or Scratch()
         self._table, self._mask = transition_table(placement, most, loop_known)
@@ -97,27 +106,45 @@ class Replay:
         part = part or Part()
         self._hook = HOOKS.index(hook)
         self._filled = np.zeros(3, np.int64)
-        self._found: list[tuple[Array, Array]] = []
-        self._begin, self._end = part.begin, part.end
-        self._chosen = _ones_at(cpus, part.cpus)
-        self._watched = _ones_at(vcpus, part.vcpus)
+        self.slices, self.meetings = Rows(q.PACKED_SLICE), Rows(q.PACKED_MEETING)
+        self._chosen = ones_at(cpus, part.cpus)
+        self._watched = ones_at(vcpus, part.vcpus)
         # Nothing counts before the part begins.
         self._counted = self._chosen if part.begin is None else np.zeros(cpus, np.int64)
+        self._noted: list[Array] = []
+        # What is to be done at which time, in order; a sum is noted in the part, if both meet.
+        cuts: list[tuple[int, Callable[[], None]]] = []
+        cuts += [] if part.begin is None else [(part.begin, self._open)]
+        cuts += [(int(stop), self._note) for stop in stops]
+        cuts += [] if part.end is None else [(part.end, self._close)]
+        self._cuts = sorted(cuts, key=lambda cut: cut[0])
+
+    @property
+    def rule(self) -> tuple[Any, ...]:
+        """What decides when it swaps: replays that share it give the same."""
+        return self._table.tobytes(), self._mask, self._rules.tobytes(), self._hook
 
     def feed(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
-        """Take points (int64[n] each) that follow all before; vcpu -1 where there is none."""
-        points = (ts, cpu, vcpu, kind, detail)
-        for cut, reached in ((self._begin, self._open), (self._end, self._close)):
-            if cut is None:
-                continue
-            before = int(np.searchsorted(points[0], cut))
+        """Take points that follow all before; vcpu -1 where there is none."""
+        points = tuple(
+            np.ascontiguousarray(column, kind)
+            for column, kind in zip((ts, cpu, vcpu, kind, detail), NARROW, strict=True)
+        )
+        while self._cuts:
+            at, reached = self._cuts[0]
+            before = int(np.searchsorted(points[0], at))
             self._run(*(column[:before] for column in points))
-            points = tuple(column[before:] for column in points)  # type: ignore[assignment]
-            if points[0].size:
-                reached()
+            points = tuple(column[before:] for column in points)
+            if not points[0].size:
+                return
+            self._pass_time(at)
+            reached()
+            del self._cuts[0]
         self._run(*points)
 
     def _run(self, ts: Array, cpu: Array, vcpu: Array, kind: Array, detail: Array) -> None:
+        if not ts.size:
+            return
         self._scratch.make_room(ts.size)
         room = self._scratch
         replay(
@@ -125,15 +152,15 @@ class Replay:
             self._cpus, self._vcpus, self._count, self._held, self._reason_of, self._reasons,
             self._totals, self._counted, self._watched, room.slices, room.meetings, self._filled,
         )  # fmt: skip
-        slices, meetings = self._filled[q.SLICES], self._filled[q.MEETINGS]
-        self._found.append((room.slices[:slices].copy(), room.meetings[:meetings].copy()))
+        self.slices.add(room.slices[: self._filled[q.SLICES]])
+        self.meetings.add(room.meetings[: self._filled[q.MEETINGS]])
 
     def _pass_time(self, ts: int) -> None:
         # A STATE that names no vCPU changes nothing but the time up to which a CPU is counted.
-        cpus = np.arange(len(self._cpus), dtype=np.int64)
+        cpus = np.arange(len(self._cpus), dtype=np.int32)
         self._run(
-            np.full_like(cpus, ts), cpus, np.full_like(cpus, -1), np.full_like(cpus, q.STATE),
-            np.zeros_like(cpus),
+            np.full(cpus.size, ts, np.int64), cpus, np.full_like(cpus, -1),
+            np.full(cpus.size, q.STATE, np.uint8), np.zeros(cpus.size, np.int64),
         )  # fmt: skip
 
     def _edge(self, column: int) -> None:
@@ -142,27 +169,25 @@ class Replay:
         np.add.at(self._count[:, column], owners, 1)
 
     def _open(self) -> None:
-        assert self._begin is not None
-        self._pass_time(self._begin)
-        self._counted, self._begin = self._chosen, None
+        self._counted = self._chosen
         self._edge(q.N_START)
 
     def _close(self) -> None:
         # Beyond the end an exit may still tell the reason of what happened before it.
-        assert self._end is not None
-        self._pass_time(self._end)
         self._edge(q.N_END)
-        self._counted, self._end = np.zeros_like(self._chosen), None
+        self._counted = np.zeros_like(self._chosen)
 
-    def found(self) -> tuple[Array, Array]:
-        """Return owner slices (kernel.S_* columns) and meetings (kernel.E_*) since the last call.
+    def _sum(self) -> Array:
+        result: Array = (self._count * self._watched[:, None]).sum(axis=0)
+        return result
 
-        A stay that is still open has no slice yet: every window ends with a LOST, so none is.
-        """
-        slices = [pair[0] for pair in self._found] or [np.empty((0, q.SLICE_ROW), np.int64)]
-        meetings = [pair[1] for pair in self._found] or [np.empty((0, q.MEETING_ROW), np.int64)]
-        self._found = []
-        return np.concatenate(slices), np.concatenate(meetings)
+    def _note(self) -> None:
+        self._noted.append(self._sum())
+
+    def sums(self) -> Array:
+        """Return int64[stops + 1, COUNTS]: what all vCPUs counted before each stop, and in all."""
+        rest = sum(cut[1] == self._note for cut in self._cuts)
+        return np.stack([*self._noted, *[self._sum()] * (rest + 1)])
 
     def counts(self) -> Counts:
         """Return the counts; what is still held goes to the reason of its last exit."""
