@@ -10,9 +10,9 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
+from analyzer.jit import kernel
 from analyzer.readers.recording import NO_FLAGS, STREAM_DTYPE, RecordingFacts
 from analyzer.timeline.marks import Code, KindCodes, Property
 
@@ -38,7 +38,7 @@ class Chunk:
     flags: Array
 
 
-@numba.njit(cache=True)
+@kernel
 def place(  # type: ignore[no-untyped-def]
     places, ts, cpu, tid, first, second, kind, flags, own_ts, own_cpu, own_tid, own_first,
     own_second, own_kind, own_flags, code_of_kind, property_of_kind, out_ts, out_cpu, out_tid,

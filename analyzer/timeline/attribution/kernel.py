@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from analyzer.jit import helper
+from analyzer.jit import helper, kernel
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -16,8 +15,8 @@ PERF_CORE = int(Mark.PERF_CORE)
 
 @helper
 def _end_bursts(  # type: ignore[no-untyped-def]
-    at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, count, marks,
-    episodes_of, patches, swaps, episodes, filled,
+    at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, found, count,
+    marks, episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     # Innermost first: an NMI inside a swap is before the swap's end.
     for level in (b.NMI, b.HARD, b.TASK):
@@ -28,15 +27,15 @@ def _end_bursts(  # type: ignore[no-untyped-def]
             is_vcpu = 0 <= t < slot.size and slot[t] >= 0
             b.flush(
                 at, c, level, accesses[n], burst[n], cpus[c], is_vcpu, mediated, steps, direction,
-                count, marks, episodes_of, patches, swaps, episodes, filled,
+                found, count, marks, episodes_of, patches, swaps, episodes, filled,
             )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@kernel
 def attribute(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, token, index, slot, mediated,
-    timers_recorded, named, ends, steps, direction, cpus, accesses, burst, shadow, count, marks,
-    episodes_of, patches, swaps, episodes, filled,
+    timers_recorded, named, ends, steps, direction, found, cpus, accesses, burst, shadow, count,
+    marks, episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the accesses of one chunk that begins at event number `at`.
 
@@ -74,7 +73,7 @@ def attribute(  # type: ignore[no-untyped-def]
             if task or hard or nmi:
                 _end_bursts(
                     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps,
-                    direction, count, marks, episodes_of, patches, swaps, episodes, filled,
+                    direction, found, count, marks, episodes_of, patches, swaps, episodes, filled,
                 )  # fmt: skip
             if what == k.EXIT:
                 cpus[c, b.X_EXIT] = at + n
@@ -90,8 +89,8 @@ def attribute(  # type: ignore[no-untyped-def]
             count[b.N_FULL] += size == b.ROOM
             _end_bursts(
                 at, c, level == b.TASK, level == b.HARD, b.YES, accesses, burst, cpus, slot,
-                mediated, steps, direction, count, marks, episodes_of, patches, swaps, episodes,
-                filled,
+                mediated, steps, direction, found, count, marks, episodes_of, patches, swaps,
+                episodes, filled,
             )  # fmt: skip
             size = 0
         if size == 0:
@@ -106,5 +105,5 @@ def attribute(  # type: ignore[no-untyped-def]
         for each in range(cpus.shape[0]):
             _end_bursts(
                 at, each, b.YES, b.YES, b.YES, accesses, burst, cpus, slot, mediated, steps,
-                direction, count, marks, episodes_of, patches, swaps, episodes, filled,
+                direction, found, count, marks, episodes_of, patches, swaps, episodes, filled,
             )  # fmt: skip

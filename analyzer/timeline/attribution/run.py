@@ -98,6 +98,7 @@ class Attribution:
         state[:, b.X_EXIT] = -1
         accesses = np.zeros((cpus * b.LEVELS, b.ROOM, b.ACCESS_COLUMNS), np.int64)
         burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
+        found = np.empty((b.ROOM, p.SWAP_COLUMNS), np.int64)
         shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
         swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
         at = 0
@@ -113,7 +114,7 @@ class Attribution:
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
                 chunk.second, classes, token, index, self.slot, self.mediated,
                 handlers.timers_recorded, handlers.named, ends, self.grammars.steps,
-                self.grammars.direction, state, accesses, burst, shadow, self.count, marks,
+                self.grammars.direction, found, state, accesses, burst, shadow, self.count, marks,
                 episodes_of, *out,
             )  # fmt: skip
             self._keep(at, marks, episodes_of)
