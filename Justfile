@@ -31,9 +31,18 @@ schemas:
 fixtures:
     {{ python }} fixtures/make_golden.py fixtures/golden fixtures/*.pftrace.zst
 
+# the same for trace.dat; peers: a folder of what `trace-cmd report` printed when they were recorded
+fixtures-tracedat peers:
+    {{ python }} fixtures/make_golden_tracedat.py fixtures/golden/tracedat {{ peers }} fixtures/*.dat.zst
+
 # events a second and bytes an event of every kernel; arguments go to the script
 bench *args:
     {{ python }} bench/run.py {{ args }}
+    {{ python }} bench/costs.py
+
+# what replaying all placements costs at 1, 10 and 50 million points; arguments go to the script
+bench-replay *args:
+    {{ python }} bench/replay.py {{ args }}
 
 # the laws of the design on many more generated histories than `just test` takes
 laws *args:

@@ -74,12 +74,14 @@ class Meeting:
 class Rules:
     """What of a placement is no edge: contexts in which the state is put before perf acts; whether
     it is put whenever perf core is about to act; on which host events (never, any, kernel) it is
-    put at the inner loop's end; and when the guest's use asks for it (never: it always does)."""
+    put at the inner loop's end; when the guest's use asks for it (never: it always does); and
+    whether inner loops are known, so that both bounds have the same."""
 
     evict: frozenset[int] = frozenset()
     core: bool = False
     host: str = "never"
     demand: str = "never"
+    loop_known: bool = False
 
 
 @dataclass

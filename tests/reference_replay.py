@@ -87,6 +87,14 @@ class Part:
         return self.begin <= ts < self.end and (self.cpus is None or cpu in self.cpus)
 
 
+def edge(word: str, most: bool, rules: Rules) -> Level:
+    """Return the level whose edge a word names."""
+    fewest, many = EDGE[word]
+    if rules.loop_known and word.startswith("loop"):
+        return fewest
+    return many if most else fewest
+
+
 class Reference:
     """The state of one replay."""
 
@@ -96,13 +104,13 @@ class Reference:
     ) -> None:  # fmt: skip
         self.part = part or Part()
         self.rules = rules
-        self.loop = EDGE["loop_end"][most]
+        self.loop = edge("loop_end", most, rules)
         self.uses: dict[int, bool] = {}
         self.used: set[int] = set()
         self.hook = hook
         self.begun = 0
-        self.load = {EDGE[word][most] for word in load}
-        self.put = {EDGE[word][most] for word in put}
+        self.load = {edge(word, most, rules) for word in load}
+        self.put = {edge(word, most, rules) for word in put}
         self.cpus: dict[int, Cpu] = {}
         self.stretches: dict[int, Stretch] = {}
         self.result = Result()

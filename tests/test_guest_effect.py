@@ -27,29 +27,27 @@ LOAD_LOW, LOAD, PUT_LOW, PUT = 475, 1007, 125, 287
 def course(
     entries: list[tuple[int, int, int]], blocks: list[tuple[int, int, int]],
     exits: list[tuple[int, int]] | None = None,
-    states: list[tuple[int, int, int, int]] | None = None,
 ) -> Course:  # fmt: skip
     def columns(rows: Any, width: int) -> Any:
         return np.array(rows or np.empty((0, width)), np.int64).reshape(-1, width)
 
-    return Course(
-        columns(entries, 3), columns(blocks, 3), columns(exits, 2), columns(states, 4), 0, 10_000
-    )
+    return Course(columns(entries, 3), columns(blocks, 3), columns(exits, 2), 0, 10_000)
 
 
-def outcome(*stays: tuple[int, int, int, int]) -> Outcome:
-    """Stays (ts, end, cpu, vcpu), each put at its end."""
+def outcome(*stays: tuple[int, int, int, int], loaded: int = 1) -> Outcome:
+    """Stays (ts, end, cpu, vcpu), each put at its end; loaded 0: nobody loaded them here."""
     rows = np.zeros((len(stays), q.SLICE_ROW), np.int64)
     for n, (ts, end, cpu, vcpu) in enumerate(stays):
         rows[n, [q.S_TS, q.S_END, q.S_CPU, q.S_VCPU, q.S_WHOLE]] = ts, end, cpu, vcpu, 1
+        rows[n, q.S_LOADED] = loaded
     counts = Counts(
         np.zeros((2, q.COUNTS), np.int64), np.zeros((1, 4), np.int64), np.zeros(q.TOTALS, np.int64)
     )
     return Outcome((counts, counts), (rows, rows), (rows[:0], rows[:0]))
 
 
-def swaps(of: Course, stays: Outcome, name: str = "loop") -> Swaps:
-    return swaps_of(of, shipped_placements()[name], stays, 0, Part())
+def swaps(of: Course, stays: Outcome) -> Swaps:
+    return swaps_of(of, stays, 0, Part())
 
 
 # The guest runs at 100, 300 and, after a block from 420 to 800, at 900. Its loop swaps at each.
@@ -73,7 +71,7 @@ def effect_of(of: Course, stays: Outcome, loads: int, puts: int, name: str = "lo
     }  # fmt: skip
     pricing = pricing_of(REAL, "x86-amd", None, None)
     answer["overhead"] = overhead_of(pricing, answer, REAL)
-    both = (swaps(of, stays, name),) * 2
+    both = (swaps(of, stays),) * 2
     set_guest_effect(pricing, answer, shipped_placements()[name], stays, both, of, Part())
     times = [{"loads": n == 0, "puts": n == 1, "exits": 0} for n in range(3)]
     answer["prices"] = price_times(pricing, answer, times)
@@ -112,7 +110,7 @@ def test_a_bucket_of_time_costs_what_its_swaps_cost() -> None:
 # vCPU 1 comes to CPU 0, where vCPU 0's state was kept over its block: that put is in 1's way.
 def test_displaced_put_is_in_the_way_of_who_displaces() -> None:
     of = course([(100, 0, 0), (500, 0, 1)], [(250, 900, 0)])
-    found = swaps(of, outcome((100, 500, 0, 0), (500, 600, 0, 1)), "lazy-core")
+    found = swaps(of, outcome((100, 500, 0, 0), (500, 600, 0, 1)))
     at = [(int(t), bool(load)) for t, load in zip(found.ts, found.is_load, strict=True)]
     put = at.index((500, False))
     assert found.vcpu[put] == 0
@@ -124,14 +122,13 @@ def test_displaced_put_is_in_the_way_of_who_displaces() -> None:
 # Evicted while its vCPU sleeps: nobody waits for that.
 def test_put_during_a_block_is_absorbed() -> None:
     of = course([(100, 0, 0), (950, 0, 0)], [(250, 900, 0)])
-    found = swaps(of, outcome((100, 500, 0, 0)), "lazy-core")
+    found = swaps(of, outcome((100, 500, 0, 0)))
     assert found.is_absorbed.tolist() == [False, True]
 
 
 # A window that begins in the guest is loaded, and nobody loads it there.
 def test_stay_from_the_start_is_no_load() -> None:
-    of = course([], [], states=[(100, 0, 0, 31)])
-    found = swaps(of, outcome((100, 200, 0, 0)))
+    found = swaps(course([], []), outcome((100, 200, 0, 0), loaded=0))
     assert found.is_load.tolist() == [False]
 
 
@@ -178,7 +175,7 @@ def test_recording_agrees_with_a_plain_count(store: Store, name: str) -> None:
     of = course_of(store, part)
     [answer] = whatif(store, designs, "x86-amd", by_time=True)["placements"]
     for bound in (0, 1):
-        found = swaps_of(of, designs[0].placement, outcomes[designs[0]], bound, part)
+        found = swaps_of(of, outcomes[designs[0]], bound, part)
         loads = int(found.is_load.sum())
         assert answer["loads_low"] <= loads <= answer["loads_high"]
         assert answer["puts_low"] <= found.ts.size - loads <= answer["puts_high"]

@@ -61,6 +61,16 @@ Own = Annotated[
         "--placement", help="a design of your own, beside --boundary's; docs/placements.md"
     ),
 ]
+From = Annotated[
+    float | None, typer.Option("--from", help="count from this second of the recording on")
+]
+To = Annotated[float | None, typer.Option("--to", help="count up to this second")]
+Cpu = Annotated[
+    str | None, typer.Option("--cpu", "-C", help="count on these CPUs only, as in 0,2-3")
+]
+Vcpu = Annotated[
+    str | None, typer.Option("--vcpu", help="count these vCPUs only, by the tids that info shows")
+]
 DAMAGED = 3
 # Of numbers in one range of --cpu or --vcpu; chosen by us, above any host's CPUs.
 RANGE_LIMIT = 65536
@@ -139,6 +149,7 @@ def ingest_command(
     machine: Annotated[int | None, typer.Option(help="machine_id whose events are wanted")] = None,
     host_event: HostEvent = None,
     host_events: HostEvents = None,
+    json_output: Json = False,
 ) -> None:
     """Turn recordings into stores of Parquet tables."""
     _announce()
@@ -149,12 +160,19 @@ def ingest_command(
         raise UsageError("-o names one store, but more than one recording is given")
     if vendor not in (None, "GenuineIntel", "AuthenticAMD"):
         raise UsageError(f"--vendor is {vendor!r}; allowed: GenuineIntel, AuthenticAMD")
-    code = 0
+    code, made = 0, []
     for recording in recordings:
         options = IngestOptions(_flag(emulated), vendor, machine, stated)
         store = _ingest(recording, output, options)
         code = max(code, _report_damage(store))
-        print(f"{store.path}: {store.manifest['recording']['events']} events")
+        about = store.manifest["recording"]
+        made.append({"store": str(store.path), "recording": about})
+        if not json_output:
+            print(f"{store.path}: {about['events']} events")
+    if json_output:
+        from analyzer.cli.render import print_json
+
+        print_json({"schema": "vpmu-analyzer/ingest/1", "stores": made})
     raise typer.Exit(code)
 
 
@@ -182,16 +200,10 @@ def whatif_command(
         list[str] | None, typer.Option("--boundary", "-b", help="exit, loop, vcpu, sched or all")
     ] = None,
     cost: Annotated[str | None, typer.Option(help="cost file: a name or a path")] = None,
-    from_s: Annotated[
-        float | None, typer.Option("--from", help="count from this second of the recording on")
-    ] = None,
-    to_s: Annotated[float | None, typer.Option("--to", help="count up to this second")] = None,
-    cpu: Annotated[
-        str | None, typer.Option("--cpu", "-C", help="count on these CPUs only, as in 0,2-3")
-    ] = None,
-    vcpu: Annotated[
-        str | None, typer.Option(help="count these vCPUs only, by the tids that info shows")
-    ] = None,
+    from_s: From = None,
+    to_s: To = None,
+    cpu: Cpu = None,
+    vcpu: Vcpu = None,
     perf: Perf = None,
     hook: Hook = None,
     guard: Guard = None,
@@ -279,6 +291,10 @@ def conflicts_command(
         str | None, typer.Option(help="only this context: tick, mux_timer, ipi, nmi, …")
     ] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", help="rows to list, 0: all")] = 20,
+    from_s: From = None,
+    to_s: To = None,
+    cpu: Cpu = None,
+    vcpu: Vcpu = None,
     emulated: Emulated = None,
     json_output: Json = False,
 ) -> None:
@@ -286,15 +302,16 @@ def conflicts_command(
     _announce()
     from analyzer.cli.conflicts import print_conflicts
     from analyzer.cli.render import print_json
-    from analyzer.pipeline import IngestOptions, choose_designs, conflicts_of
+    from analyzer.pipeline import Asked, IngestOptions, choose_designs, conflicts_of
 
     designs = choose_designs(
         _words(boundary) or ["vcpu"], _words(perf), _words(hook), guard, _words(clearing), own,
     )  # fmt: skip
     if limit < 0:
         raise UsageError(f"--limit is {limit}; allowed: 0 or more")
+    asked = Asked(from_s, to_s, _numbers("--cpu", cpu), _numbers("--vcpu", vcpu))
     store, code = _open(source, IngestOptions(_flag(emulated)))
-    answer = conflicts_of(store, designs, context, limit or None)
+    answer = conflicts_of(store, designs, context, limit or None, asked)
     print_json(answer) if json_output else print_conflicts(str(store.path), answer)
     raise typer.Exit(code)
 

@@ -35,4 +35,4 @@ def announce_compilation() -> None:
     """Say so before the first run compiles the kernels (their cache stands beside the package)."""
     package = Path(__file__).resolve().parent.parent
     if not any(package.glob("*/**/__pycache__/*.nbi")):
-        print("first run: compiling kernels, once, some 15 seconds", file=sys.stderr)
+        print("first run: compiling kernels, once, some 17 seconds", file=sys.stderr)

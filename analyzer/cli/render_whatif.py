@@ -51,6 +51,7 @@ def print_whatif(store: str, answer: dict[str, Any], full: bool = False) -> None
         print_meetings(console, answer["placements"])
         print_leaks(console, answer["placements"])
         _guest(console, answer["placements"])
+        _aside(console, answer["placements"])
         _breakdown(console, answer)
     for note in answer["notes"]:
         console.print(Text(note))
@@ -177,6 +178,23 @@ def _guest(console: Console, placements: list[dict[str, Any]]) -> None:
             "-" if off is None else _us(off["per_exit_ns"]),
             ranged(shortest, longest, draw=lambda ns: f"{ns / 1e6:.1f}"),
         )
+    console.print(table)
+    console.print()
+
+
+def _aside(console: Console, placements: list[dict[str, Any]]) -> None:
+    table = new_table(
+        "who must change what; what VMs pay that never use their PMU", ("placement", False),
+        ("changes", False), ("needs", False), ("idle VMs, ms", True), ("swaps/s a CPU", True),
+    )  # fmt: skip
+    for p in {p["name"]: p for p in placements}.values():
+        idle, rates = p["idle_guest_ns"], p["rates"]
+        highest = [row["high"] for row in rates["swaps_per_second_by_cpu"]] if rates else []
+        known = bool(highest) and None not in highest
+        table.add_row(
+            p["name"], escaped(", ".join(p["needs"]["changes"])), escaped(p["needs"]["hardware"]),
+            _three(idle), f"<= {max(highest):.0f}" if known else "-",
+        )  # fmt: skip
     console.print(table)
     console.print()
 

@@ -23,6 +23,7 @@ __all__ = [
     "guest_counters_of",
     "load_episodes",
     "summary_of",
+    "timer_interrupts",
     "timer_interrupts_met",
 ]
 
@@ -229,8 +230,8 @@ def _counts(rows: pl.DataFrame, column: str, words: Sequence[str]) -> dict[str, 
     return {word: counted.get(word, 0) for word in words if word in counted or words is CAUSES}
 
 
-def timer_interrupts_met(store: Store, outcome: Outcome) -> int | None:
-    """Return how many timer interrupts fall into a guest's stay; None where none is recorded."""
+def timer_interrupts(store: Store, part: Part) -> pl.DataFrame:
+    """Return ts and cpu of the part's timer interrupts."""
     kept = []
     for batch in store.batches("interrupt", ["ts", "cpu", "name", "phase"], 1 << 20):
         frame = pl.from_arrow(pa.Table.from_batches([batch]))
@@ -238,10 +239,20 @@ def timer_interrupts_met(store: Store, outcome: Outcome) -> int | None:
         is_timer = pl.col("name").cast(pl.String) == "local_timer"
         is_entry = pl.col("phase").cast(pl.String) == "entry"
         kept.append(frame.filter(is_timer & is_entry).select("ts", "cpu"))
-    timers = pl.concat(kept) if kept else pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})
+    found = pl.concat(kept) if kept else pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})
+    # Whose state an interrupt meets is asked of the stays.
+    where = Part(part.begin, part.end, part.cpus)
+    ts, cpu = (found[name].to_numpy() for name in ("ts", "cpu"))
+    return found.filter(pl.Series(where.holds(ts, cpu, cpu), dtype=pl.Boolean))
+
+
+def timer_interrupts_met(timers: pl.DataFrame, outcome: Outcome, part: Part) -> int | None:
+    """Return how many of them fall into a stay of the part's vCPUs; None where there is none."""
     if not len(timers):
         return None
     slices, met = outcome.slices[1], 0
+    if part.vcpus is not None:
+        slices = slices[np.isin(slices[:, q.S_VCPU], part.vcpus)]
     for cpu in timers["cpu"].unique().to_list():
         mine = slices[slices[:, q.S_CPU] == cpu]
         stamps = timers.filter(cpu=cpu)["ts"].to_numpy()
@@ -290,7 +301,8 @@ def summary_of(
         "ticks_per_timer_interrupt": ticks / timers if timers else None,
         "derived": observed.filter(shown="derived").unique(["ts", "cpu"]).height,
         "late_ns": {
-            "median": waits.median(), "longest": waits.max(),
+            "median": waits.median(), "p99": waits.quantile(0.99, "nearest"),
+            "longest": waits.max(),
             "open_ended": late["until"].null_count(),
         },
         "no_evidence": None,

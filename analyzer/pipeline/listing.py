@@ -13,10 +13,11 @@ from analyzer.pipeline.conflicts import (
     conflict_rows,
     load_episodes,
     summary_of,
+    timer_interrupts,
     timer_interrupts_met,
 )
+from analyzer.pipeline.part import Asked, part_of
 from analyzer.pipeline.replays import Design, replay_all
-from analyzer.replay import Part
 from analyzer.store import Store
 from analyzer.timeline.attribution import CONTEXTS
 
@@ -46,9 +47,12 @@ SHOWN = {
 
 
 def conflicts_of(
-    store: Store, designs: list[Design], context: str | None, limit: int | None
-) -> dict[str, Any]:
+    store: Store, designs: list[Design], context: str | None, limit: int | None,
+    asked: Asked | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the conflicts of each design with the lines around them, `limit` of each at most.
+
+    `asked` restricts what is listed and counted; all of the recording is replayed.
 
     `schema` is vpmu-analyzer/conflicts/1. MissingEvents where nothing could show any; UsageError
     for a context that there is not.
@@ -61,16 +65,18 @@ def conflicts_of(
         problem = "no register accesses are recorded, so no episode of host perf is known"
         raise MissingEvents(f"{store.path}: {problem}; record msr:read_msr, write_msr and rdpmc")
     vendor = store.manifest["recording"]["vendor"]
-    outcomes, _ = replay_all(store, designs, Part())
+    part = part_of(store, asked or Asked())
+    outcomes, _ = replay_all(store, designs, part)
+    timed = timer_interrupts(store, part)
     lists: list[dict[str, Any]] = []
     for design in designs:
         outcome = outcomes[design]
         rows, fewest = (
-            conflict_rows(design, outcome, episodes, vendor, Part(), bound) for bound in (1, 0)
+            conflict_rows(design, outcome, episodes, vendor, part, bound) for bound in (1, 0)
         )
         if context is not None:
             rows, fewest = rows.filter(context=context), fewest.filter(context=context)
-        timers = timer_interrupts_met(store, outcome)
+        timers = timer_interrupts_met(timed, outcome, part)
         chosen = rows if limit is None else rows.head(limit)
         lists.append(
             {
@@ -83,7 +89,10 @@ def conflicts_of(
         )
     _add_lines(store, [row for item in lists for row in item["rows"]])
     begin = store.manifest["recording"]["begin_ns"]
-    return {"schema": "vpmu-analyzer/conflicts/1", "begin_ns": begin, "designs": lists}
+    said = (asked or Asked()).as_json()
+    return {
+        "schema": "vpmu-analyzer/conflicts/1", "begin_ns": begin, "asked": said, "designs": lists,
+    }  # fmt: skip
 
 
 def _add_lines(store: Store, rows: list[dict[str, Any]]) -> None:

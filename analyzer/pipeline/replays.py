@@ -33,8 +33,6 @@ Array = np.ndarray[Any, Any]
 POINTS = 1024 * 1024
 COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
 PERF = {"told": True, "untold": False}
-# Words that leave no range once inner loops are known.
-EXACT_WORDS = {"entry", "guest_end", "loop_begin", "loop_end"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +139,14 @@ def replay_all(
     vcpus = int(store.manifest["recording"]["vcpus"])
     cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
-    scratch = Scratch()
+    scratch, known = Scratch(), _is_loop_known(store)
     # Whether perf is told, guards and clearing change nothing in who owns a PMU.
     runs = {
         (d.placement.name, d.hook): [
-            Replay(d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0], scratch)
-            for most in _bounds(store, d.placement)
+            Replay(
+                d.placement, most, vcpus, cpus, reasons, part, d.hook or HOOKS[0], scratch, known
+            )
+            for most in ((False, True) if leaves_range(d.placement, known) else (False,))
         ]
         for d in designs
     }
@@ -182,11 +182,9 @@ def replay_all(
     return {design: outcomes[design.placement.name, design.hook] for design in designs}, edges
 
 
-def _bounds(store: Store, placement: Placement) -> tuple[bool, ...]:
+def _is_loop_known(store: Store) -> bool:
     # A trusted mark of the inner loop leaves no range; nor does a kernel without inner loops.
     marks = store.manifest["marks"]
-    known = ("loop_marks_trusted", "loop_events_exact", "hidden_reentries")
-    words = {*placement.load, *placement.put}
-    exact = words <= EXACT_WORDS and placement.host_events == "never"
-    exact = exact and any(marks[name] for name in known)
-    return (False, True) if leaves_range(placement) and not exact else (False,)
+    return any(
+        marks[name] for name in ("loop_marks_trusted", "loop_events_exact", "hidden_reentries")
+    )

@@ -14,7 +14,7 @@ import numpy as np
 
 from analyzer.pipeline.replays import Outcome
 from analyzer.pipeline.rows import held_points, points_of
-from analyzer.replay import Part, Placement, transition_table
+from analyzer.replay import Part
 from analyzer.replay import kernel as q
 from analyzer.store import Store
 from analyzer.timeline import Kind, Level
@@ -33,14 +33,12 @@ class Course:
 
     entries: [n, 3] ts, cpu, vcpu of every VM entry, by vCPU and ts. blocks: [m, 3] ts, end, vcpu
     of each stretch in which a vCPU was blocked, by vCPU and ts. exits: [e, 2] ts, vcpu of the part.
-    states: [s, 4] ts, cpu, vcpu, levels where a stretch of whole data begins. begin, end: first and
-    last ts of all, span: more than between them.
+    begin: first ts of all, span: more than from there to the last.
     """
 
     entries: Array
     blocks: Array
     exits: Array
-    states: Array
     begin: int
     span: int
 
@@ -99,7 +97,6 @@ def course_of(store: Store, part: Part) -> Course:
         columns(entries, ["ts", "cpu", "vcpu"]),
         columns(blocks, ["ts", "end", "vcpu"]),
         columns(exits, ["ts", "vcpu"]),
-        columns(states, ["ts", "cpu", "vcpu", "detail"]),
         begin,
         end - begin + 2,
     )
@@ -125,19 +122,12 @@ def _at(course: Course, cpus: Array, times: Array, values: Array, cpu: Array, ts
     return result
 
 
-def swaps_of(
-    course: Course, placement: Placement, outcome: Outcome, bound: int, part: Part
-) -> Swaps:
+def swaps_of(course: Course, outcome: Outcome, bound: int, part: Part) -> Swaps:
     """Return the swaps of one bound (0 fewest, 1 most) in order of ts."""
     rows = outcome.slices[bound]
     ts, cpu, vcpu = rows[:, q.S_TS], rows[:, q.S_CPU], rows[:, q.S_VCPU]
     # A stay that whole data begins with was loaded before, by nobody here.
-    mask = transition_table(placement, bool(bound))[1]
-    states = course.states[(course.states[:, 3] & mask) != 0]
-    begun = _at(course, states[:, 1], states[:, 0], states[:, 2], cpu, ts) == vcpu
-    if placement.demand != "never":
-        begun[:] = False
-    loaded = ~begun
+    loaded = rows[:, q.S_LOADED] == 1
     whole = rows[:, q.S_WHOLE] == 1
     at = np.concatenate([ts[loaded], rows[whole, q.S_END]])
     on = np.concatenate([cpu[loaded], cpu[whole]])

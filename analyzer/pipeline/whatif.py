@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analyzer.errors import MissingEvents
+from analyzer.pipeline.aside import set_aside
 from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
 from analyzer.pipeline.beside import arming_traps, set_beside
 from analyzer.pipeline.by_time import BUCKETS, time_rows
@@ -16,6 +17,7 @@ from analyzer.pipeline.conflicts import (
     conflict_rows,
     load_episodes,
     summary_of,
+    timer_interrupts,
     timer_interrupts_met,
 )
 from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
@@ -40,6 +42,9 @@ from analyzer.pipeline.verdict import verdict_of
 from analyzer.replay import Counts, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["whatif"]
 
@@ -72,7 +77,7 @@ def whatif(
     shown = _Shown(
         load_episodes(store), unseen_of(store), feasible_of(store), arming_traps(store, part),
         emulation_of(store, part) if any(d.placement.kind == "trap" for d in designs) else None,
-        course,
+        course, timer_interrupts(store, part),
     )  # fmt: skip
     answers: list[dict[str, Any]] = []
     rows: dict[str, list[Any]] = {name: [] for name in RESULTS}
@@ -87,18 +92,19 @@ def whatif(
         answer = _answer(store, design, outcome, recording, part_ns, pricing, shown)
         met = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part)
         low = conflict_rows(design, outcome, shown.episodes, recording["vendor"], part, 0)
-        timers = timer_interrupts_met(store, outcome)
+        timers = timer_interrupts_met(shown.timers, outcome, part)
         answer["conflicts"] = summary_of(met, low, shown.episodes, timers)
         answer["guards"] = guards_of(store, design, shown.episodes, met)
         answer["leak_ns"] = leak_of(design, leak)
         _expose(answer, design, shown)
         used.update(answer["assumptions"])
         answers.append(answer)
-        fewest, most = (swaps_of(course, design.placement, outcome, n, part) for n in (0, 1))
+        fewest, most = (swaps_of(course, outcome, n, part) for n in (0, 1))
         swaps = fewest, most
         set_guest_effect(pricing, answer, design.placement, outcome, swaps, course, part)
         result_rows(store, design, outcome, met, answer, rows, part, course.exits_by_vcpu())
         _price_rows(answer, rows, pricing, shown, outcome)
+        set_aside(pricing, answer, design.placement, outcome, recording, part, part_ns)
         some = times[design.placement.name, design.hook]
         priced = zip(some, price_times(pricing, answer, some), strict=True)
         mine = [{**row, **price} for row, price in priced]
@@ -140,6 +146,7 @@ class _Shown:
     arming: dict[str, tuple[float, float, float]] | None
     emulation: Emulation | None
     course: Course
+    timers: pl.DataFrame
 
 
 def _price_rows(

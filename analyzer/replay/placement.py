@@ -195,7 +195,16 @@ def default_guard(told: bool) -> tuple[str, ...]:
     return GUARDS if told else ("irq_off",)
 
 
-def rules_of(placement: Placement, most: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _level(word: str, most: bool, loop_known: bool) -> Level:
+    # The level whose edge a word names under one bound; inner loops that are known are the same
+    # under both.
+    bounds = LOAD_WORDS[word] if word in LOAD_WORDS else PUT_WORDS[word]
+    return bounds[most and not (loop_known and bounds[0] == Level.LOOP)]
+
+
+def rules_of(
+    placement: Placement, most: bool, loop_known: bool = False
+) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return int64[kernel.RULES]: what of a placement is no edge of a level."""
     rules = np.zeros(q.RULES, np.int64)
     for word in placement.evict:
@@ -204,7 +213,7 @@ def rules_of(placement: Placement, most: bool) -> np.ndarray[Any, np.dtype[np.in
     rules[q.R_CORE] = placement.evict_core
     rules[q.R_HOST] = HOST_WORDS[placement.host_events]
     rules[q.R_DEMAND] = q.NEVER if placement.kind == "trap" else DEMAND_WORDS[placement.demand]
-    rules[q.R_LOOP] = int(PUT_WORDS["loop_end"][most])
+    rules[q.R_LOOP] = int(_level("loop_end", most, loop_known))
     return rules
 
 
@@ -234,29 +243,32 @@ def shipped_text(name: str) -> str:
     return texts[name]
 
 
-def leaves_range(placement: Placement) -> bool:
-    """Say whether the marks can leave a range: its words name other levels by bound."""
+def leaves_range(placement: Placement, loop_known: bool = False) -> bool:
+    """Say whether the marks can leave a range: its words name other levels by bound.
+
+    loop_known: the recording shows where each inner loop begins and ends.
+    """
+    words = {*placement.load, *placement.put}
     if placement.host_events != "never":
-        return True
-    bounds = [LOAD_WORDS[word] for word in placement.load]
-    bounds += [PUT_WORDS[word] for word in placement.put]
-    return any(fewest != most for fewest, most in bounds)
+        words.add("loop_end")
+    return any(_level(word, False, loop_known) != _level(word, True, loop_known) for word in words)
 
 
 def transition_table(
-    placement: Placement, most: bool
+    placement: Placement, most: bool, loop_known: bool = False
 ) -> tuple[np.ndarray[Any, np.dtype[np.int8]], int]:
     """Return int8[kinds, 64]: what a point of that kind and those levels does, and the level mask.
 
-    `most`: the bound of the marks that gives the most swaps or the longest stay, see points.py.
+    `most`: the bound of the marks that gives the most swaps or the longest stay, see points.py;
+    loop_known: as leaves_range has it.
     The mask tells which levels mean "loaded" where a window begins.
     """
     table = np.zeros((len(Kind), 64), np.int8)
     load_mask = put_mask = 0
     for word in placement.load:
-        load_mask |= int(LOAD_WORDS[word][most])
+        load_mask |= int(_level(word, most, loop_known))
     for word in placement.put:
-        put_mask |= int(PUT_WORDS[word][most])
+        put_mask |= int(_level(word, most, loop_known))
     levels = np.arange(64)
     for kind in Kind:
         if Kind.SWITCH_IN <= kind <= Kind.ENTRY:

@@ -81,10 +81,11 @@ class Replay:
     def __init__(
         self, placement: Placement, most: bool, vcpus: int, cpus: int, reasons: int,
         part: Part | None = None, hook: str = "perf", scratch: Scratch | None = None,
+        loop_known: bool = False,
     ) -> None:  # fmt: skip
         self._scratch = scratch or Scratch()
-        self._table, self._mask = transition_table(placement, most)
-        self._rules = rules_of(placement, most)
+        self._table, self._mask = transition_table(placement, most, loop_known)
+        self._rules = rules_of(placement, most, loop_known)
         self._vcpus = np.zeros((vcpus, q.VCPU_COLUMNS), np.int64)
         self._vcpus[:, (q.V_CPU, q.V_USES)] = -1
         self._totals = np.zeros(q.TOTALS, np.int64)
