@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.jit import kernel
+from analyzer.jit import helper, kernel
 from analyzer.readers.recording import NO_FLAGS, STREAM_DTYPE, RecordingFacts
 from analyzer.timeline.marks import Code, KindCodes, Property
 
@@ -25,7 +25,10 @@ OWN_PROPERTIES = int(Property.GAP | Property.WAY_IN)
 
 @dataclass(slots=True)
 class Chunk:
-    """Events of one chunk as columns, ours included: their `kind` is -code."""
+    """Events of one chunk as columns, ours included: their `kind` is -code.
+
+    Views of buffers that the spool fills again for the next chunk.
+    """
 
     ts: Array
     cpu: Array
@@ -38,34 +41,49 @@ class Chunk:
     flags: Array
 
 
+@helper
+def _weave(places, recorded, own, out):  # type: ignore[no-untyped-def]
+    # One column: a plain copy between two of our own events, as fast as memory.
+    begin = 0
+    for shift in range(places.size):
+        end = places[shift]
+        for n in range(begin, end):
+            out[n + shift] = recorded[n]
+        out[end + shift] = own[shift]
+        begin = end
+    for n in range(begin, recorded.size):
+        out[n + places.size] = recorded[n]
+
+
 @kernel
 def place(  # type: ignore[no-untyped-def]
     places, ts, cpu, tid, first, second, kind, flags, own_ts, own_cpu, own_tid, own_first,
-    own_second, own_kind, own_flags, code_of_kind, property_of_kind, out_ts, out_cpu, out_tid,
-    out_first, out_second, out_kind, out_flags, out_code, out_property,
+    own_second, own_kind, own_flags, out_ts, out_cpu, out_tid, out_first, out_second, out_kind,
+    out_flags,
 ):  # fmt: skip
-    """Write recorded events with our own in between to out_*, and code and property of each.
+    """Write recorded events with our own in between to out_*.
 
     places: int64[m], non-decreasing, before which recorded event each of ours stands. ts, cpu, ...:
-    columns of n recorded events, own_*: of m of ours, out_*: of n + m; types of STREAM_DTYPE, codes
-    and properties uint8.
+    columns of n recorded events, own_*: of m of ours, out_*: of n + m; types of STREAM_DTYPE.
     """
-    begin = 0
-    for shift in range(places.size + 1):
-        end = places[shift] if shift < places.size else ts.size
-        for n in range(begin, end):
-            at = n + shift
-            out_ts[at], out_cpu[at], out_tid[at] = ts[n], cpu[n], tid[n]
-            out_first[at], out_second[at] = first[n], second[n]
-            out_kind[at], out_flags[at] = kind[n], flags[n]
-            out_code[at], out_property[at] = code_of_kind[kind[n]], property_of_kind[kind[n]]
-        if shift < places.size:
-            at = end + shift
-            out_ts[at], out_cpu[at], out_tid[at] = own_ts[shift], own_cpu[shift], own_tid[shift]
-            out_first[at], out_second[at] = own_first[shift], own_second[shift]
-            out_kind[at], out_flags[at] = own_kind[shift], own_flags[shift]
-            out_code[at], out_property[at] = -own_kind[shift], OWN_PROPERTIES
-        begin = end
+    _weave(places, ts, own_ts, out_ts)
+    _weave(places, cpu, own_cpu, out_cpu)
+    _weave(places, tid, own_tid, out_tid)
+    _weave(places, first, own_first, out_first)
+    _weave(places, second, own_second, out_second)
+    _weave(places, kind, own_kind, out_kind)
+    _weave(places, flags, own_flags, out_flags)
+
+
+@kernel
+def code_kinds(kind, code_of_kind, property_of_kind, code, property):  # type: ignore[no-untyped-def]
+    """Write code uint8[n] and property uint8[n] of events by their kind int16[n]."""
+    for n in range(kind.size):
+        which = kind[n]
+        if which >= 0:
+            code[n], property[n] = code_of_kind[which], property_of_kind[which]
+        else:
+            code[n], property[n] = -which, OWN_PROPERTIES
 
 
 # In the order in which `place` takes them.
@@ -82,6 +100,8 @@ class Spool:
         # Where each chunk stands in the file, how many events it has, and its last time.
         self._places: list[tuple[int, int]] = []
         self._buffer = np.empty(CHUNK * STREAM_DTYPE.itemsize, np.uint8)
+        self._woven = {name: np.empty(0, STREAM_DTYPE[name]) for name in COLUMNS}
+        self._coded = np.empty((2, 0), np.uint8)
         self._last: list[int] = []
         self.top_tid = 0
         self.top_cpu = 0
@@ -93,8 +113,10 @@ class Spool:
     def append(self, stream: dict[str, Array]) -> None:
         """Take events later than all before (columns of STREAM_DTYPE)."""
         count = stream["ts"].size
-        for begin in range(0, count, CHUNK):
-            part = {name: column[begin : begin + CHUNK] for name, column in stream.items()}
+        # Even parts: a chunk costs something for itself, and a short one as much as a long one.
+        size_of_part = -(-count // max(1, -(-count // CHUNK)))
+        for begin in range(0, count, max(1, size_of_part)):
+            part = {name: column[begin : begin + size_of_part] for name, column in stream.items()}
             size = part["ts"].size
             self._places.append((self._file.tell(), size))
             for name in NAMES:
@@ -165,9 +187,22 @@ class Spool:
         return int(self._cuts[number] - (self._cuts[number - 1] if number else 0))
 
     def chunk(self, number: int, codes: KindCodes) -> Chunk:
-        """Return chunk `number`, our own events in their places."""
-        raw = self._raw(number)
+        """Return chunk `number`, our own events in their places.
+
+        Its columns are overwritten by the next call.
+        """
+        columns = self._raw(number)
         low, high = (int(self._cuts[number - 1]) if number else 0), int(self._cuts[number])
+        if low < high:
+            columns = self._with_own(columns, low, high)
+        count = columns["ts"].size
+        if self._coded.shape[1] < count:
+            self._coded = np.empty((2, count), np.uint8)
+        code, properties = self._coded[:, :count]
+        code_kinds(columns["kind"], codes.code, codes.property, code, properties)
+        return Chunk(code=code, property=properties, **columns)
+
+    def _with_own(self, raw: dict[str, Array], low: int, high: int) -> dict[str, Array]:
         own = {name: self._own[name][low:high] for name in COLUMNS}
         places = np.where(
             self._behind[low:high],
@@ -175,12 +210,11 @@ class Spool:
             np.searchsorted(raw["ts"], own["ts"], side="left"),
         )
         count = raw["ts"].size + places.size
-        out = {name: np.empty(count, STREAM_DTYPE[name]) for name in COLUMNS}
-        code, properties = np.empty(count, np.uint8), np.empty(count, np.uint8)
-        recorded = [raw[name] for name in COLUMNS]
-        kinds = [codes.code, codes.property]
-        place(*[places, *recorded, *own.values(), *kinds, *out.values(), code, properties])
-        return Chunk(code=code, property=properties, **out)
+        if self._woven["ts"].size < count:
+            self._woven = {name: np.empty(count, STREAM_DTYPE[name]) for name in COLUMNS}
+        out = {name: column[:count] for name, column in self._woven.items()}
+        place(*[places, *(raw[name] for name in COLUMNS), *own.values(), *out.values()])
+        return out
 
     def keep_tags(self, number: int, tags: Array) -> None:
         """Put aside what the backward pass found for a chunk."""
