@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from analyzer.arch.x86 import msrs
 from analyzer.readers.columns import enum_column, number_column
+from analyzer.readers.register_hash import SHIFT_OF_OP, classify, register_hash
 from analyzer.tables import BY_NAME
 
 __all__ = ["OPS", "name_again", "names_differ", "register_columns"]
@@ -31,7 +32,12 @@ def register_columns(
     All are null for an address that the catalogue of analyzer.arch.x86.msrs does not have, and
     without a vendor for one that two vendors have.
     """
-    role, register, index = msrs.classify(op, address, vendor)
+    known = register_hash(vendor)
+    role, register, index = (np.empty(address.size, np.int16) for _ in range(3))
+    classify(
+        op, address, SHIFT_OF_OP, known.key, known.role, known.register, known.index, role,
+        register, index,
+    )  # fmt: skip
     return {
         "role": enum_column(role, msrs.ROLES),
         "register": enum_column(register, msrs.REGISTER_NAMES),

@@ -22,7 +22,7 @@ from analyzer.timeline.attribution.handlers import Handlers
 from analyzer.timeline.attribution.kernel import attribute
 from analyzer.timeline.attribution.match import compile_grammars
 from analyzer.timeline.attribution.rows import attributed_rows
-from analyzer.timeline.attribution.tokens import tokens_of
+from analyzer.timeline.attribution.tokens import Tokens
 from analyzer.timeline.marks import KindCodes
 from analyzer.timeline.spool import Chunk, Spool
 
@@ -101,21 +101,21 @@ class Attribution:
         found = np.empty((b.ROOM, p.SWAP_COLUMNS), np.int64)
         shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
         swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
+        tokens = Tokens(self.vendor)
         at = 0
         for number in range(self.spool.chunks):
             chunk = self.spool.chunk(number, self.codes)
             size = chunk.ts.size
-            token, index = self._tokens(chunk)
             classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)
             marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
             out = self._outputs(size + cpus * b.LEVELS * b.ROOM)
             ends = number == self.spool.chunks - 1
             attribute(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
-                chunk.second, classes, token, index, self.slot, self.mediated,
-                handlers.timers_recorded, handlers.named, ends, self.grammars.steps,
-                self.grammars.direction, found, state, accesses, burst, shadow, self.count, marks,
-                episodes_of, *out,
+                chunk.second, classes, tokens.key, tokens.token, tokens.index, self.slot,
+                self.mediated, handlers.timers_recorded, handlers.named, ends,
+                self.grammars.steps, self.grammars.direction, found, state, accesses, burst,
+                shadow, self.count, marks, episodes_of, *out,
             )  # fmt: skip
             self._keep(at, marks, episodes_of)
             self._settle(out, swaps, episodes)
@@ -147,13 +147,6 @@ class Attribution:
             np.empty((room, b.EPISODE_ROW), np.int64),
             np.zeros(3, np.int64),
         )
-
-    def _tokens(self, chunk: Chunk) -> tuple[Array, Array]:
-        token, index = np.zeros(chunk.ts.size, np.int64), np.zeros(chunk.ts.size, np.int64)
-        rows, found, which = tokens_of(chunk.code, chunk.first, chunk.second, self.vendor)
-        token[rows] = np.where(found == 0, -1, found)
-        index[rows] = which
-        return token, index
 
     def _open_since(self, accesses: Array, burst: Array) -> int:
         is_open = np.flatnonzero(burst[:, b.B_SIZE] > 0)
