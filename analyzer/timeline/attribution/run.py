@@ -128,15 +128,17 @@ class Attribution:
         swap, episode = swaps.take(before), episodes.take(before)
         # An NMI's burst ends before the swap that it lies in: whether the guest's state was on is
         # only known when that swap is.
-        for cpu in np.unique(episode[:, b.E_CPU]).tolist():
-            mine = episode[:, b.E_CPU] == cpu
+        for cpu in range(self.spool.top_cpu + 1):
+            mine = np.flatnonzero(episode[:, b.E_CPU] == cpu)
             done = swap[swap[:, b.S_CPU] == cpu]
-            done = done[np.argsort(done[:, b.S_DONE], kind="stable")]
-            at = np.searchsorted(done[:, b.S_DONE], episode[mine, b.E_TS]) - 1
-            states = np.append(done[:, b.S_KIND] == p.LOAD, self._last.get(cpu, False))
-            episode[mine, b.E_LOADED] = states[at]
-        for cpu, kind in swap[:, (b.S_CPU, b.S_KIND)].tolist():
-            self._last[cpu] = kind == p.LOAD
+            last = self._last.get(cpu, False)
+            if len(done):
+                self._last[cpu] = bool(done[-1, b.S_KIND] == p.LOAD)
+            if mine.size:
+                done = done[np.argsort(done[:, b.S_DONE], kind="stable")]
+                at = np.searchsorted(done[:, b.S_DONE], episode[mine, b.E_TS]) - 1
+                states = np.append(done[:, b.S_KIND] == p.LOAD, last)
+                episode[mine, b.E_LOADED] = states[at]
         return swap, episode
 
     def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
