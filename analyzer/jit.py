@@ -12,11 +12,20 @@ columns are widened before they go on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 
-__all__ = ["helper", "kernel"]
+__all__ = ["helper", "kernel", "typed_kernel"]
 
 kernel = numba.njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 helper = numba.njit(  # type: ignore[call-overload]
     no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
 )
+
+
+def typed_kernel(signature: str) -> Callable[[Any], Any]:
+    """Return the decorator of a kernel that takes these types only, and is compiled on import."""
+    compiled: Callable[[Any], Any] = numba.njit(signature, cache=True, _nrt=False)
+    return compiled

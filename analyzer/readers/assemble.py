@@ -136,6 +136,7 @@ class Assembler(Generic[K, R]):
         targets = {target.table for target in EVENTS.values()} | {"other_event", "function_span"}
         self.tables = sorted(targets)
         self.number_of_table = {name: n for n, name in enumerate(self.tables)}
+        self._part: Part | None = None
         self.plans: list[Plan] = []
         for name in self.tables:
             wanted = {c for t in EVENTS.values() if t.table == name for c in t.fields.values()}
@@ -185,13 +186,14 @@ class Assembler(Generic[K, R]):
         table_of_kind = np.array(tables_of, np.int32)
         counts = np.empty(len(self.kinds), np.int64)
         starts = np.empty(len(self.tables) + 1, np.int64)
-        whole = Part(*(np.empty(order.size, column) for column in PART_TYPES))
+        whole = self._whole_part(order.size)
         stream = {
             name: np.empty(order.size, STREAM_DTYPE[name]) for name in STREAM_DTYPE.names or ()
         }
         group_rows(
             *[order, table_of_kind, data.ts, data.cpu, data.tid, data.kind, data.off, data.size],
-            *[counts, starts, *whole.columns()],
+            *[counts, np.empty(counts.size, np.int32), np.empty(len(self.tables), np.int64)],
+            *[starts, *whole.columns()],
             *[stream[name] for name in ("ts", "cpu", "tid", "kind")],
         )
         stream["first"][:] = stream["second"][:] = ABSENT
@@ -206,6 +208,12 @@ class Assembler(Generic[K, R]):
         counts[: self.counts.size] += self.counts
         self.counts = counts
         return Batch(tables, stream)
+
+    def _whole_part(self, rows: int) -> Part:
+        # The same memory for every batch: new pages would cost more than what is written there.
+        if self._part is None or self._part.rows.size < rows:
+            self._part = Part(*(np.empty(rows + rows // 8, column) for column in PART_TYPES))
+        return Part(*(column[:rows] for column in self._part.columns()))
 
     def _build(
         self, number: int, data: R, part: Part, kinds: Array, stream: dict[str, Array]
@@ -223,7 +231,7 @@ class Assembler(Generic[K, R]):
             columns[name] = text_column(codes, self.functions.names)
             numbers[slot] = self.function_numbers(codes, values[slot])
         self._stream_fields(plan, payload, numbers, stream)
-        # Copies: a view would keep the columns of all tables while a small table's rows wait.
+        # Copies: the part's memory is the next batch's too.
         head = {"ts": part.ts.copy(), "cpu": part.cpu.copy(), "tid": part.tid.copy()}
         tid_known = None
         if plan.table.name in ("sched_switch", "wakeup"):

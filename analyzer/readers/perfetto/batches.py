@@ -96,7 +96,8 @@ class Pieces:
                 nearest = self.chosen[at]
                 horizon = self.bundles.rows[nearest, layout.B_FIRST] + self.offsets[nearest]
             order = np.empty(rows.ts.size, np.int64)
-            order = order[: merge_runs(rows.ts, heads, tails, horizon, order)]
+            heap = np.empty_like(heads)
+            order = order[: merge_runs(rows.ts, heads, tails, horizon, heap, order)]
             yield rows, order, bundle
             carried = (rows, bundle, heads, tails) if at < self.chosen.size else None
 
@@ -158,7 +159,9 @@ class Pieces:
         self._report(bad, begins, index)
         switch_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(switches)))
         waking_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(wakings)))
-        compact, comm = self._compact(buf, begins, ends, switch_rows, waking_rows)
+        compact, comm = self._compact(
+            buf, begins + index[:, layout.B_COMPACT], ends, switch_rows, waking_rows
+        )
         n_switch, n_waking = int(switch_rows[-1]), int(waking_rows[-1])
         compact_kind = np.concatenate(
             (

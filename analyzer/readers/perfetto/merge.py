@@ -7,16 +7,16 @@ order; this walks along it.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from analyzer.jit import typed_kernel
 
 NOBODY = np.int32(-1)
 
 
-@numba.njit(
+@typed_kernel(
     "int64(int64[::1], int32[::1], int8[::1], int64[::1], int32[::1], int32[::1], int8[::1], "
-    "int64[::1], int32[::1], int32[::1], int8[::1])",
-    cache=True,
+    "int64[::1], int32[::1], int32[::1], int8[::1])"
 )
 def rebuild_threads(  # type: ignore[no-untyped-def]
     order, cpu, role, next_pid, bundle, tid, origin, lost_before, switched_to, seen, fresh
