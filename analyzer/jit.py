@@ -27,5 +27,4 @@ helper = numba.njit(  # type: ignore[call-overload]
 
 def typed_kernel(signature: str) -> Callable[[Any], Any]:
     """Return the decorator of a kernel that takes these types only, and is compiled on import."""
-    compiled: Callable[[Any], Any] = numba.njit(signature, cache=True, _nrt=False)
-    return compiled
+    return numba.njit(signature, cache=True, _nrt=False)  # type: ignore[call-overload, no-any-return]

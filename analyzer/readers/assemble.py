@@ -21,7 +21,7 @@ from analyzer.readers.columns import (
 )
 from analyzer.readers.event_map import EVENTS, EventTarget
 from analyzer.readers.exits import exit_columns
-from analyzer.readers.merge import group_rows
+from analyzer.readers.merge import group_rows, put_field
 from analyzer.readers.recording import ABSENT, STREAM_DTYPE, Batch
 from analyzer.readers.registers import OPS, register_columns
 from analyzer.tables import BY_NAME, Table
@@ -267,6 +267,9 @@ class Assembler(Generic[K, R]):
 
     @staticmethod
     def _of_kinds(payload: Payload, codes: Sequence[int]) -> Array:
+        # int32[n]: a code of each kind for every row of it.
+        if len(set(codes)) == 1:
+            return np.full(payload.part.rows.size, codes[0], np.int32)
         return np.array(codes, np.int32)[payload.part.group]
 
     def _stream_fields(
@@ -285,7 +288,7 @@ class Assembler(Generic[K, R]):
                 values = numbers.get(slot, payload.values[slot])
                 chosen = np.array(slots) == slot
                 if chosen.all():
-                    out[place] = np.where(sizes[slot] >= 0, values, ABSENT)
+                    put_field(place, sizes[slot], values, out)
                 else:
                     at = np.flatnonzero(chosen[payload.part.group])
                     out[place[at]] = np.where(sizes[slot, at] >= 0, values[at], ABSENT)
@@ -294,11 +297,9 @@ class Assembler(Generic[K, R]):
         name, kinds = plan.table.name, payload.kinds
         columns: dict[str, pa.Array] = {}
         if name == "pmu_access":
-            op = self._of_kinds(
-                payload, [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds]
-            )
+            ops = [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds]
             address = payload.values[plan.slot_of["address"]]
-            columns.update(register_columns(op.astype(np.int8), address))
+            columns.update(register_columns(np.array(ops, np.int8), payload.part.group, address))
         elif name == "vm_exit":
             made, codes = exit_columns(plan.slot_of, payload.values, payload.sizes, self.reasons)
             columns.update(made)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from analyzer.jit import helper, typed_kernel
+from analyzer.readers.recording import ABSENT
 
-__all__ = ["group_rows", "merge_runs", "straighten"]
+__all__ = ["group_rows", "merge_runs", "put_field", "straighten"]
 
 
 @helper
@@ -87,21 +88,21 @@ def straighten(ts, heads, tails):  # type: ignore[no-untyped-def]
 @typed_kernel(
     "void(int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
     "int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int32[::1], int64[::1], "
-    "int32[::1], int32[::1], int64[::1], int32[::1], int64[::1], int16[::1], int32[::1], "
-    "int16[::1])"
+    "int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int32[::1], int64[::1], "
+    "int16[::1], int32[::1], int16[::1])"
 )
 def group_rows(  # type: ignore[no-untyped-def]
-    order, table_of_kind, ts, cpu, tid, kind, off, size, counts, group_of_kind, cursor,
-    starts, rows, place, group, table_ts, table_cpu, table_tid, table_off, table_size, stream_ts, stream_cpu, stream_tid,
-    stream_kind,
+    order, table_of_kind, ts, cpu, tid, kind, off, size, counts, group_of_kind, cursor, starts,
+    rows, place, group, table_ts, table_cpu, table_tid, table_off, table_size, stream_ts,
+    stream_cpu, stream_tid, stream_kind,
 ):  # fmt: skip
     """Write the rows of `order` as the stream, and grouped by table, in order of time within each.
 
-    order: int64[n]; table_of_kind: int32[k]; ts, cpu, tid, kind, off, size: by row. Filled:
-    counts int64[k], rows of each kind; group_of_kind int32[k] and cursor int64[t], scratch; starts int64[t + 1], where each table begins in the grouped
-    columns; those, all [n]: rows, place (number in `order`), group (which of its table's kinds
-    that have rows it is, in order of their numbers), table_*; and stream_*, columns in `order`.
+    order: int64[n]; table_of_kind: int32[k]; ts, cpu, tid, kind, off, size: by row. Scratch:
+    group_of_kind int32[k], cursor int64[t]. Filled: counts int64[k], rows of each kind; starts
+    int64[t + 1], where each table begins in the grouped columns; those, all [n]: rows, place
+    (number in `order`), group (which of its table's kinds that have rows it is, in order of their
+    numbers), table_*; and stream_*, columns in `order`.
     """
     counts[:] = 0
     for at in range(order.size):
@@ -127,3 +128,10 @@ def group_rows(  # type: ignore[no-untyped-def]
         table_off[to], table_size[to] = off[row], size[row]
         stream_ts[at], stream_cpu[at] = ts[row], cpu[row]
         stream_tid[at], stream_kind[at] = tid[row], k
+
+
+@typed_kernel("void(int64[::1], int32[::1], int64[::1], int64[::1])")
+def put_field(place, sizes, values, out):  # type: ignore[no-untyped-def]
+    """Write values[n] to out[place[n]], ABSENT where sizes[n] says that there is none."""
+    for n in range(place.size):
+        out[place[n]] = values[n] if sizes[n] >= 0 else ABSENT

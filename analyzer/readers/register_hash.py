@@ -55,13 +55,16 @@ def find(key, wanted):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def classify(op, address, shift_of_op, key, role, register, index, roles, registers, indexes):  # type: ignore[no-untyped-def]
-    """Write roles, registers and indexes int16[n] for op int8[n] and address int64[n].
+def classify(  # type: ignore[no-untyped-def]
+    op, group, address, shift_of_op, key, role, register, index, roles, registers, indexes
+):
+    """Write roles, registers and indexes int16[n] for address int64[n].
 
-    shift_of_op: SHIFT_OF_OP; key, role, register, index: of a RegisterHash.
+    op int8[g]: by group int32[n]. shift_of_op: SHIFT_OF_OP; key, role, register, index: of a
+    RegisterHash.
     """
     for n in range(address.size):
-        at = find(key, address[n] + shift_of_op[op[n]])
+        at = find(key, address[n] + shift_of_op[op[group[n]]])
         roles[n], registers[n], indexes[n] = role[at], register[at], index[at]
 
 

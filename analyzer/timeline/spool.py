@@ -21,6 +21,8 @@ CHUNK = 128 * 1024
 NAMES = STREAM_DTYPE.names or ()
 # Our own events break no gap and end no guest slice by themselves.
 OWN_PROPERTIES = int(Property.GAP | Property.WAY_IN)
+CPU_NUMBERS = 2**15  # as many as STREAM_DTYPE's int16 can tell apart
+NOT_MET = -(2**62)  # no thread's number
 
 
 @dataclass(slots=True)
@@ -86,6 +88,15 @@ def code_kinds(kind, code_of_kind, property_of_kind, code, property):  # type: i
             code[n], property[n] = -which, OWN_PROPERTIES
 
 
+@kernel
+def meet(cpu, tid, first_tid, tops):  # type: ignore[no-untyped-def]
+    """Keep the thread of each CPU's first event in first_tid int64[cpus], and tops int64[2]."""
+    for n in range(cpu.size):
+        tops[0], tops[1] = max(tops[0], cpu[n]), max(tops[1], tid[n])
+        if first_tid[cpu[n]] == NOT_MET:
+            first_tid[cpu[n]] = tid[n]
+
+
 # In the order in which `place` takes them.
 COLUMNS = ("ts", "cpu", "tid", "first", "second", "kind", "flags")
 
@@ -103,9 +114,9 @@ class Spool:
         self._woven = {name: np.empty(0, STREAM_DTYPE[name]) for name in COLUMNS}
         self._coded = np.empty((2, 0), np.uint8)
         self._last: list[int] = []
-        self.top_tid = 0
-        self.top_cpu = 0
-        self._first_tid: dict[int, int] = {}
+        # Highest CPU and thread so far; the thread of each CPU's first event, NOT_MET before it.
+        self._tops = np.zeros(2, np.int64)
+        self._first_tid = np.full(CPU_NUMBERS, NOT_MET, np.int64)
         self._own: dict[str, Array] = {}
         self._behind: Array = np.zeros(0, np.bool_)
         self._cuts: Array = np.zeros(0, np.int64)
@@ -122,17 +133,14 @@ class Spool:
             for name in NAMES:
                 self._file.write(part[name].data)
             self._last.append(int(part["ts"][-1]))
-            self.top_tid = max(self.top_tid, int(part["tid"].max()), 0)
-            self.top_cpu = max(self.top_cpu, int(part["cpu"].max()))
-            for cpu in np.flatnonzero(np.bincount(part["cpu"])).tolist():
-                if cpu not in self._first_tid:
-                    self._first_tid[cpu] = int(part["tid"][int(np.argmax(part["cpu"] == cpu))])
+            meet(part["cpu"], part["tid"], self._first_tid, self._tops)
 
     def frame(self, facts: RecordingFacts, codes: KindCodes) -> None:
         """Make our own events out of windows, losses and NMI handlers."""
         made: list[tuple[int, int, int, int]] = []
         for window in facts.windows:
-            running = self._first_tid.get(window.cpu, -1)
+            met = int(self._first_tid[window.cpu])
+            running = met if met != NOT_MET else -1
             made.append((window.ts, Code.WINDOW_BEGIN, window.cpu, running + 1))
             made.append((window.end, Code.WINDOW_END, window.cpu, 0))
             for loss in facts.losses:
@@ -176,6 +184,16 @@ class Spool:
             columns[name] = self._buffer[begin:end].view(STREAM_DTYPE[name])
             begin = end
         return columns
+
+    @property
+    def top_cpu(self) -> int:
+        """The highest number of a CPU."""
+        return int(self._tops[0])
+
+    @property
+    def top_tid(self) -> int:
+        """The highest number of a thread."""
+        return int(self._tops[1])
 
     @property
     def chunks(self) -> int:

@@ -44,8 +44,8 @@ def _long_varint(buf, pos, end):  # type: ignore[no-untyped-def]
         # Eight bytes at once, put together one by one: the compiler makes one load of them.
         at = np.uint64(pos)
         word = np.uint64(0)
-        for byte in range(8):
-            word |= np.uint64(buf[at + np.uint64(byte)]) << np.uint64(8 * byte)
+        for n in range(8):
+            word |= np.uint64(buf[at + np.uint64(n)]) << np.uint64(8 * n)
         stops = ~word & TOP_BITS
         if stops:
             # Of the bytes up to the first without a top bit, seven bits each go together.

@@ -252,7 +252,8 @@ class _Merger:
 
     def _note_losses(self, bundle: Array) -> None:
         # A bundle's neighbour on its CPU was decoded with it or before it, so its end is known.
-        for b in np.flatnonzero(np.bincount(bundle)).tolist():
+        begins = np.flatnonzero(bundle[1:] != bundle[:-1]) + 1
+        for b in {int(bundle[0]), *bundle[begins].tolist()} if bundle.size else ():
             if self.lost[b] < 0:
                 before = int(self.before[b])
                 ended = int(self.pieces.last_of_bundle[before]) if before >= 0 else None

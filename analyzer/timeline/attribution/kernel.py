@@ -35,17 +35,18 @@ def _end_bursts(  # type: ignore[no-untyped-def]
 @kernel
 def attribute(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, key, tokens, indexes, slot,
-    mediated, timers_recorded, named, ends, steps, direction, found, cpus, accesses, burst, shadow, count,
-    marks, episodes_of, patches, swaps, episodes, filled,
+    mediated, timers_recorded, named, ends, steps, direction, found, cpus, accesses, burst, shadow,
+    count, marks, episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the accesses of one chunk that begins at event number `at`.
 
-    key, tokens, indexes: of tokens.Tokens. kind_class uint8[n], see contexts.follow; named: functions have names, so perf's are known; ends: the last
-    chunk, with which all bursts end. slot int32[tids]: vCPU of a tid or -1. State: cpus int64[c,
-    CPU_COLUMNS], accesses int64[c * 3, ROOM, columns], burst int64[c * 3, BURST_COLUMNS], shadow
-    int64[c, SHADOWS], count int64[4]. Written: marks uint16[n], episodes_of int32[n] (-1: none),
-    patches int64[p, 3] (event, bits, episode) for events of chunks before, swaps and episodes rows;
-    filled int64[3] how many of each.
+    key, tokens, indexes: of tokens.Tokens. kind_class uint8[n], see contexts.follow; named:
+    functions have names, so perf's are known; ends: the last chunk, with which all bursts end. slot
+    int32[tids]: vCPU of a tid or -1. State: cpus int64[c, CPU_COLUMNS], accesses int64[c * 3, ROOM,
+    columns], burst int64[c * 3, BURST_COLUMNS], shadow int64[c, SHADOWS], count int64[4].
+
+    Written: marks uint16[n], episodes_of int32[n] (-1: none), patches int64[p, 3] (event, bits,
+    episode) for events of chunks before, swaps and episodes rows; filled int64[3] how many of each.
     """
     for n in range(ts.size):
         c, what = np.int64(cpu[n]), np.int64(code[n])
