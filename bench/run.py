@@ -223,9 +223,8 @@ def slopes(
         slope = {name: (many[name] - few[name]) / millions for name in PARTS}
         for name in PARTS:
             print(f"  {name}: {slope[name]:.3f} CPU s per million events")
-        print(
-            f"  recorded tables: {slope['read'] + slope['stored']:.3f}; all: {sum(slope.values()):.3f}"
-        )
+        recorded = slope["read"] + slope["stored"]
+        print(f"  recorded tables: {recorded:.3f}; all: {sum(slope.values()):.3f}")
         print(f"  start-up: {few['start']:.2f} CPU s; peak {few['peak_mb']:.0f} MB at {n_short}")
         print(f"  events, {many['peak_mb']:.0f} MB at {n_long}")
         peer(short, n_short)

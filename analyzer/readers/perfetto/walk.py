@@ -119,18 +119,9 @@ def _packed(buf, pos, end, out, at, room, delta):  # type: ignore[no-untyped-def
     "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1])"
 )
 def walk_compact(  # type: ignore[no-untyped-def]
-    buf,
-    begins,
-    ends,
-    switch_rows,
-    waking_rows,
-    numbers,
-    columns,
-    switches,
-    wakings,
-    names,
+    buf, begins, ends, switch_rows, waking_rows, numbers, columns, switches, wakings, names,
     name_rows,
-):
+):  # fmt: skip
     """Decode the compact_sched of several bundles, which begins at `begins` or later in each.
 
     switch_rows, waking_rows: int64[n + 1], where each bundle's rows go. columns: int32[m], by field

@@ -60,6 +60,7 @@ class Attribution:
         self.count = np.zeros(4, np.int64)
         self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
         self.mediated = False
+        self.chunk: Chunk | None = None  # the one that `run` is at
         self.settled = 0  # rows that are yet to come end here or later
         self.filters = False  # EL0's filters are set at vcpu load and put, no register is swapped
         self.unshown = 0  # swaps found by grammars that no recording of ours shows
@@ -104,7 +105,7 @@ class Attribution:
         tokens = Tokens(self.vendor)
         at = 0
         for number in range(self.spool.chunks):
-            chunk = self.spool.chunk(number, self.codes)
+            chunk = self.chunk = self.spool.chunk(number, self.codes)
             size = chunk.ts.size
             classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)
             marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
