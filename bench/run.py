@@ -140,7 +140,7 @@ def child_ingest(path: str) -> dict[str, Any]:
     Inference.feed = clock.timed("attribution", Inference.feed)  # type: ignore[method-assign]
     clock.turn("read")
     with tempfile.TemporaryDirectory() as folder:
-        writer, timeline, evidence = StoreWriter(Path(folder) / "x.vpmu"), Timeline(), None
+        writer, timeline = StoreWriter(Path(folder) / "x.vpmu"), Timeline()
         trouble, evidence = Trouble(), VendorEvidence()
         opened = find_reader(path, path).open(path, ReadOptions(), trouble)
         store, feed = clock.timed("stored", writer.append), clock.timed("timeline", timeline.feed)

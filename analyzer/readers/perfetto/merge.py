@@ -29,9 +29,9 @@ def rebuild_threads(  # type: ignore[no-untyped-def]
     thread; 2 a compact switch; 3 a compact wake-up); next_pid int64; bundle int32; tid int32
     (written for roles 2 and 3, NOBODY where nothing tells); origin int8 (written for role 2: 0 the
     switch before, 1 the current thread of the event before, 2 nothing). lost_before:
-    int64[bundles], 1 where events of that CPU were lost before that bundle. State per CPU, carried from call to call: switched_to and seen int32 (thread of
-    the last switch, thread of the last event since; NOBODY), fresh int8 per bundle, 1 until its
-    first row was met.
+    int64[bundles], 1 where events of that CPU were lost before that bundle. State per CPU, carried
+    from call to call: switched_to and seen int32 (thread of the last switch, thread of the last
+    event since; NOBODY), fresh int8 per bundle, 1 until its first row was met.
 
     The switch before wins over the event before: between the sched_switch event and the switch of
     stacks the kernel still emits events (perf's hooks) under the thread that leaves.
