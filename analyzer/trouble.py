@@ -232,6 +232,13 @@ COUNTERS: tuple[Counter, ...] = (
         "record with trace-cmd or perf if you need them",
     ),
     Counter(
+        "machine_not_named",
+        "note",
+        "the recording does not name its machine: its family is told by events that no other has",
+        "facts: uname",
+        "trace-cmd split and extract drop it: keep the whole recording",
+    ),
+    Counter(
         "failed_events",
         "note",
         "events that were asked for and could not be recorded: their absence means nothing",

@@ -367,7 +367,7 @@ class History:
 
     # The file.
 
-    def raw(self, lost_before: int | None = None) -> bytes:
+    def raw(self, lost_before: int | None = None, machine: str | None = "x86_64") -> bytes:
         """The trace.dat; lost_before: number of the event before which its CPU lost some."""
         pages: dict[int, list[bytes]] = {}
         for cpu in sorted({event.cpu for event in self.events}):
@@ -380,8 +380,8 @@ class History:
                 self._page(rows[begin:end], lost_before)
                 for begin, end in zip(starts, [*starts[1:], len(rows)], strict=True)
             ]
-        written = write(SHAPE, [Instance(pages)], formats=_formats(), kallsyms=KALLSYMS)
-        return written.raw
+        instances, formats = [Instance(pages)], _formats()
+        return write(SHAPE, instances, formats=formats, kallsyms=KALLSYMS, machine=machine).raw
 
     def _page(self, rows: list[tuple[int, Event]], lost_before: int | None) -> bytes:
         begin, last, out = rows[0][1].ts, rows[0][1].ts, []

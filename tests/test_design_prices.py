@@ -14,8 +14,10 @@ from analyzer.arch.x86.msrs import lookup
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
 from analyzer.pipeline.beside import set_beside
 from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
+from analyzer.pipeline.one_swap import is_own, vectors_of
 from analyzer.pipeline.operations import recorded_operations
-from analyzer.pipeline.pricing import is_own, overhead_of, pricing_of, vectors_of
+from analyzer.pipeline.price_model import pricing_of
+from analyzer.pipeline.pricing import overhead_of
 from analyzer.pipeline.sensitivity import set_dominated
 from analyzer.replay import Counts, Part, shipped_placements
 from analyzer.replay import kernel as q

@@ -11,7 +11,8 @@ import pytest
 from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
 from analyzer.pipeline.guest_effect import price_times, set_guest_effect
 from analyzer.pipeline.part import part_of
-from analyzer.pipeline.pricing import overhead_of, pricing_of
+from analyzer.pipeline.price_model import pricing_of
+from analyzer.pipeline.pricing import overhead_of
 from analyzer.pipeline.replays import Outcome, replay_all
 from analyzer.pipeline.swaps import Course, Swaps, course_of, exits_in_stays, swaps_of
 from analyzer.replay import Counts, Part, shipped_placements

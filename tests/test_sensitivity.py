@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.pricing import Pricing, overhead_of, pricing_of
+from analyzer.pipeline.price_model import Pricing, pricing_of
+from analyzer.pipeline.pricing import overhead_of
 from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
 from analyzer.pipeline.ticks import Ticks
 from analyzer.store import Store

@@ -10,6 +10,7 @@ import pytest
 from analyzer.pipeline import IngestOptions, ingest
 from analyzer.store import Store
 from tests import perfetto_writer as w
+from tests.swap_histories import History
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 MSR_FIELDS = (("msr", w.UINT64), ("val", w.UINT64), ("failed", w.UINT64))
@@ -95,3 +96,21 @@ def test_rdpmc_is_named_by_the_vendor_that_a_later_row_proves(
     assert [row["ts"] for row in rows] == sorted(row["ts"] for row in rows)
     assert store.manifest["tables"]["pmu_access"] == 5
     assert not list((tmp_path / "x.vpmu").glob("*.old"))
+
+
+# trace-cmd split and extract leave uname away. A machine that is named and unknown has no rules.
+@pytest.mark.parametrize(("machine", "arch"), [(None, "x86"), ("sparc64", "sparc64")])
+def test_a_machine_that_is_not_named_is_told_by_its_events(
+    machine: str | None, arch: str, tmp_path: Path
+) -> None:
+    history = History("AuthenticAMD", 6)
+    for _ in range(3):
+        history.loop()
+        history.tick(False)
+    (tmp_path / "x.dat").write_bytes(history.raw(machine=machine))
+    options = IngestOptions(emulated=True)
+    store = ingest(str(tmp_path / "x.dat"), tmp_path / "x.vpmu", options, lambda done, total: None)
+    assert store.manifest["recording"]["arch"] == arch
+    assert store.manifest["recording"]["machine"] == machine
+    assert store.manifest["trouble"].get("machine_not_named") == (1 if machine is None else None)
+    assert store.manifest["marks"]["loop_events_exact"] is (machine is None)

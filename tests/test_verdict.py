@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from analyzer.pipeline.pricing import overhead_of, pricing_of
+from analyzer.pipeline.price_model import pricing_of
+from analyzer.pipeline.pricing import overhead_of
 from analyzer.pipeline.verdict import verdict_of
 from tests.conftest import ROOT, run_command
 

@@ -230,11 +230,14 @@ def write(
     cmdlines: str = "7 worker with blanks\n",
     clock: str = "[local] global",
     kallsyms: str = KALLSYMS,
+    machine: str | None = "x86_64",
 ) -> Written:
-    """Write a file; `options` are (number, bytes) beside those that every file has."""
+    """Write a file; `options` are (number, bytes) beside those that every file has. machine: None
+    leaves uname away, as trace-cmd split does."""
     head = b"\x17\x08\x44tracing" + str(shape.version).encode() + b"\0"
     head += bytes([shape.big, 8]) + shape.pack("I", shape.page_size)
-    common = [(5, b"Linux lab 6.12.0-test x86_64\0"), (9, b"3.3.1\0"), *options]
+    named = [] if machine is None else [(5, f"Linux lab 6.12.0-test {machine}\0".encode())]
+    common = [*named, (9, b"3.3.1\0"), *options]
     parts = (
         (16, shape.header_info()),
         (17, shape.texts(FTRACE_FORMATS)),

@@ -5,14 +5,14 @@ Exit codes, PMU registers and the sources of the rules are in the packages x86 a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from analyzer.arch.arm64 import marks as arm64
 from analyzer.arch.arm64.probes import PROBES, Probe
 from analyzer.arch.x86 import marks as x86
 
-__all__ = ["FAMILIES", "Family", "family_of_machine"]
+__all__ = ["FAMILIES", "Family", "family_of_events", "family_of_machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Family:
     hidden_reentries: the hypervisor re-enters by itself without an event, so recorded exits are a
     lower bound of the hardware's.
     reentry_reasons: after which exits KVM can re-enter inside its inner loop; empty: no rule.
+    telling_events: events that kernels of this family alone have.
     probes: functions whose probes show accesses of the PMU, by name; empty where msr events do.
     timer_marks: timer_restore_events and timer_save_events mark vcpu load and put.
     """
@@ -38,6 +39,7 @@ class Family:
     exit_is_late: str
     hidden_reentries: bool
     timer_marks: bool
+    telling_events: frozenset[str] = frozenset()
     way_in_once_events: frozenset[str] = frozenset()
     timer_restore_events: frozenset[str] = frozenset()
     timer_save_events: frozenset[str] = frozenset()
@@ -50,6 +52,7 @@ FAMILIES: dict[str, Family] = {
         name="x86",
         gap_events=x86.GAP_EVENTS,
         way_in_events=x86.WAY_IN_EVENTS,
+        telling_events=x86.TELLING_EVENTS,
         exit_is_late=x86.KVM_EXIT_IS_LATE,
         reentry_reasons=x86.REENTRY_REASONS,
         hidden_reentries=False,
@@ -59,6 +62,7 @@ FAMILIES: dict[str, Family] = {
         name="arm64",
         gap_events=arm64.GAP_EVENTS,
         way_in_events=arm64.WAY_IN_EVENTS,
+        telling_events=arm64.TELLING_EVENTS,
         way_in_once_events=arm64.WAY_IN_ONCE_EVENTS,
         exit_is_late=arm64.KVM_EXIT_IS_LATE,
         hidden_reentries=True,
@@ -88,3 +92,14 @@ def family_of_machine(machine: str | None) -> Family | None:
     'x86'
     """
     return None if machine is None else _FAMILY_OF.get(machine.strip().lower())
+
+
+def family_of_events(names: Collection[str]) -> Family | None:
+    """Return the one family whose kernels alone have some of these events; None where none does, or
+    more than one.
+
+    >>> family_of_events({"kvm_entry", "rdpmc"}).name
+    'x86'
+    """
+    told = [family for family in FAMILIES.values() if not family.telling_events.isdisjoint(names)]
+    return told[0] if len(told) == 1 else None

@@ -55,6 +55,10 @@ Clearing = Annotated[
     list[str] | None,
     typer.Option("--clearing", help="blind, dirty, none: what a put writes to guest counters"),
 ]
+Selective = Annotated[
+    list[str] | None,
+    typer.Option("--selective", help="yes, no: do only counters that are enabled move?"),
+]
 Own = Annotated[
     list[Path] | None,
     typer.Option(
@@ -208,6 +212,7 @@ def whatif_command(
     hook: Hook = None,
     guard: Guard = None,
     clearing: Clearing = None,
+    selective: Selective = None,
     own: Own = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="what would turn the answer: latencies, HZ, exits")
@@ -231,6 +236,7 @@ def whatif_command(
 
     designs = choose_designs(
         _words(boundary) or ["all"], _words(perf), _words(hook), guard, _words(clearing), own,
+        _words(selective),
     )  # fmt: skip
     if not 1 <= buckets <= BUCKET_LIMIT:
         raise UsageError(f"--buckets is {buckets}; allowed: 1 to {BUCKET_LIMIT}")
@@ -286,6 +292,7 @@ def conflicts_command(
     hook: Hook = None,
     guard: Guard = None,
     clearing: Clearing = None,
+    selective: Selective = None,
     own: Own = None,
     context: Annotated[
         str | None, typer.Option(help="only this context: tick, mux_timer, ipi, nmi, …")
@@ -306,6 +313,7 @@ def conflicts_command(
 
     designs = choose_designs(
         _words(boundary) or ["vcpu"], _words(perf), _words(hook), guard, _words(clearing), own,
+        _words(selective),
     )  # fmt: skip
     if limit < 0:
         raise UsageError(f"--limit is {limit}; allowed: 0 or more")

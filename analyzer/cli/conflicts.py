@@ -19,10 +19,11 @@ def _design(item: dict[str, Any], name: str) -> str:
     told = options["perf_told"]
     words = [name, "told" if told else "untold"]
     words += [f"hook {options['hook']}"] if options["hook"] else []
-    # Guards and clearing are said where they are not what goes with that by default.
+    # Other options are said where they are not what goes with that by default.
     if options["guard"] != (ALL_GUARDS if told else ALL_GUARDS[:1]):
         words.append(f"guard {'+'.join(options['guard']) or 'none'}")
     words += [f"clearing {options['clearing']}"] if options["clearing"] != "dirty" else []
+    words += ["selective"] if options["selective"] else []
     return ", ".join(words)
 
 

@@ -96,13 +96,6 @@ def _verdict(console: Console, answer: dict[str, Any]) -> None:
         console.print(Text(f"not told by this recording: {'; '.join(verdict['cannot_tell'])}"))
 
 
-def _label(p: dict[str, Any], placements: list[dict[str, Any]]) -> str:
-    if sum(other["name"] == p["name"] for other in placements) == 1:
-        return str(p["name"])
-    told = "told" if p["options"]["perf_told"] else "untold"
-    return "/".join(word for word in (p["name"], told, p["options"]["hook"]) if word)
-
-
 def _met(p: dict[str, Any]) -> str:
     counts = p["conflicts"]["observed"]
     if counts is None:
@@ -132,7 +125,7 @@ def _table(console: Console, answer: dict[str, Any]) -> None:
                 "-" if share is None or share["typical"] is None else f"{share['typical']:.2f}"
             )
         blind = ranged(p["blind_ns_low"], p["blind_ns_high"], draw=lambda ns: f"{ns / 1e6:.1f}")
-        table.add_row(_label(p, placements), *cells, blind, _met(p))
+        table.add_row(p["label"], *cells, blind, _met(p))
     console.print(table)
 
 
@@ -171,7 +164,7 @@ def _guest(console: Console, placements: list[dict[str, Any]]) -> None:
         off = effect["interrupts_off"]
         shortest, longest = (effect[f"longest_residency_ns_{end}"] for end in ("low", "high"))
         table.add_row(
-            _label(p, placements),
+            p["label"],
             *(in_ms(overhead[f"{name}_ns"]) for name in ("critical", "absorbed")),
             "-" if entry is None else "/".join(_us(value) for value in entry.values()),
             "-" if woken is None else _us(woken["median"]),
@@ -210,7 +203,7 @@ def _breakdown(console: Console, answer: dict[str, Any]) -> None:
     # So many columns of numbers fit beside the names.
     for at in range(0, len(every), ABREAST):
         placements = every[at : at + ABREAST]
-        names = [(_label(p, every), True) for p in placements]
+        names = [(p["label"], True) for p in placements]
         table = new_table(
             "loads by exit reason: typical ms", ("reason", False), ("exits", True), *names
         )
@@ -249,11 +242,22 @@ def _truth(console: Console, truth: dict[str, Any] | None, what: str | None) -> 
     )
 
 
+def _moves(moves: dict[str, Any] | None) -> str:
+    # What an assumption would turn, behind its text; nothing where its ends are not known.
+    if moves is None:
+        return ""
+    if not moves["turned"]:
+        return " (turns no two of these placements)"
+    first = f", the cheapest to {', '.join(moves['cheapest'])}" if moves["cheapest"] else ""
+    pairs = len(moves["turned"])
+    return f" (at its ends turns {pairs} pair{'s' * (pairs > 1)} of these placements{first})"
+
+
 def _rests_on(console: Console, answer: dict[str, Any], full: bool) -> None:
     if full:
         console.print(Text("rests on:"))
         for item in answer["assumptions"]:
-            console.print(Text(f"  {item['id']}: {item['text']}"))
+            console.print(Text(f"  {item['id']}: {item['text']}{_moves(item['moves'])}"))
     else:
         names = ", ".join(item["id"] for item in answer["assumptions"])
         shares = [p["overhead"]["assumed_share"] for p in answer["placements"]]
@@ -261,5 +265,8 @@ def _rests_on(console: Console, answer: dict[str, Any], full: bool) -> None:
         if known:
             console.print(Text(f"of these prices up to {max(known):.0%} is assumed latencies"))
         console.print(Text(f"rests on: {names} (--full says what each means, and has more tables)"))
+        turning = [a["id"] for a in answer["assumptions"] if a["moves"] and a["moves"]["cheapest"]]
+        if turning:
+            console.print(Text(f"of these can turn which is the cheapest: {', '.join(turning)}"))
     if answer["recording"]["emulated"] is True:
         console.print(Text("Times of an emulated machine mean nothing: no percentages, no rates."))

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.pricing import Pricing, overhead_of
+from analyzer.pipeline.price_model import Pricing
+from analyzer.pipeline.pricing import overhead_of
 from analyzer.pipeline.replays import Outcome
 from analyzer.pipeline.results import pair_of
 from analyzer.replay import Part, Placement

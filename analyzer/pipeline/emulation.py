@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.arch.x86.msrs import lookup
 from analyzer.arch.x86.operations import OPERATION_NAMES
+from analyzer.pipeline.one_swap import vectors_of
 from analyzer.pipeline.operations import accesses
-from analyzer.pipeline.pricing import Pricing, vectors_of
+from analyzer.pipeline.price_model import Pricing
 from analyzer.pipeline.rows import held_points, with_vcpu
 from analyzer.replay import Part
 from analyzer.replay.cost import LEVELS

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.pipeline.emulation import Emulation
-from analyzer.pipeline.pricing import Pricing, amounts_of, counts_of, is_lower_bound, vectors_of
+from analyzer.pipeline.one_swap import vectors_of
+from analyzer.pipeline.price_model import Pricing
+from analyzer.pipeline.pricing import amounts_of, counts_of, is_lower_bound
 from analyzer.pipeline.replays import Outcome
 from analyzer.pipeline.swaps import Course, Swaps
 from analyzer.replay import Part, Placement

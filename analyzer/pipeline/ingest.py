@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analyzer.arch import family_of_machine
+from analyzer.arch import Family, family_of_events, family_of_machine
 from analyzer.pipeline.vendor import VendorEvidence
 from analyzer.readers.recording import ReadOptions, RecordingFacts
 from analyzer.readers.registry import find_reader
@@ -68,13 +68,13 @@ def ingest(
             facts = opened.facts
             facts.host_events = [*facts.host_events, *options.host_events]
             facts.damage = [line.replace(plain, recording) for line in [*damage, *facts.damage]]
-            family = family_of_machine(facts.machine)
+            family = _family(facts, trouble)
             vendor = evidence.vendor(family, options.vendor, trouble)
             for name, rows in timeline.tables(facts, family, vendor):
                 writer.append(name, rows)
             evidence.correct_names(vendor, writer)
             _small_tables(writer, facts, timeline)
-            writer.finish(_manifest(recording, options, facts, vendor, trouble, timeline))
+            writer.finish(_manifest(recording, options, facts, (family, vendor), trouble, timeline))
         except BaseException:
             writer.abandon()
             raise
@@ -83,6 +83,16 @@ def ingest(
             timeline.close()
     remember_store(path)
     return open_store(path)
+
+
+def _family(facts: RecordingFacts, trouble: Trouble) -> Family | None:
+    # A machine that is named and unknown to us has no rules, whatever its events are called.
+    if facts.machine is not None:
+        return family_of_machine(facts.machine)
+    family = family_of_events({name for name, (count, _) in facts.event_counts.items() if count})
+    if family is not None:
+        trouble.add("machine_not_named", 1, family.name)
+    return family
 
 
 def _small_tables(writer: StoreWriter, facts: RecordingFacts, timeline: Timeline) -> None:
@@ -137,7 +147,7 @@ def _manifest(
     recording: str,
     options: IngestOptions,
     facts: RecordingFacts,
-    vendor: str | None,
+    whose: tuple[Family | None, str | None],
     trouble: Trouble,
     timeline: Timeline,
 ) -> dict[str, Any]:
@@ -146,7 +156,7 @@ def _manifest(
         max((w.ts for w in windows), default=0),
         min((w.end for w in windows), default=0),
     )
-    family = family_of_machine(facts.machine)
+    family, vendor = whose
     return {
         "schema": SCHEMA,
         "data_version": DATA_VERSION,

@@ -35,6 +35,11 @@ EVENT_OF = {("load", "counter_read"): "perf_event_out", ("put", "counter_write")
 
 # Kept apart while swaps are counted, as it tells how many fixed counters were walked.
 FIXED_READ = "counter_read of a fixed counter"
+SELECTS, FIXED_CONTROL = (OPERATION_NAMES.index(f"{n}_write") for n in ("selector", "fixed_ctrl"))
+# A selector's enable bit, and of fixed control's four bits a counter the two that say in what rings
+# it counts.
+ENABLE, FIXED_RINGS = np.uint64(1 << 22), np.uint64(3)
+FIXED_FIELDS = np.arange(0, 64, 4, dtype=np.uint64)
 COUNTED = (*OPERATION_NAMES, FIXED_READ)
 OPS = tuple(OPERATIONS_OF_OTHERS)
 # int8[op, role]: number in OPERATION_NAMES. One row and column more, which -1 means: 0 is as good
@@ -54,7 +59,8 @@ class RecordedOperations:
     kvm, perf: by direction, {operation: mean a swap}. by_state: KVM's half by direction and
     guest's PMU (on, off) of those swaps whose load was recorded. perf_least, perf_most: of a swap.
     swaps: number by direction. gp, fixed: counters walked (least, median, most). apic: xapic where
-    no swap writes LVTPC by MSR. exit_reads: KVM's reads of global control at exits.
+    no swap writes LVTPC by MSR. exit_reads: KVM's reads of global control at exits. enabled:
+    general and fixed counters that a load enables by selector and fixed control, mean.
     """
 
     swaps: dict[str, int]
@@ -67,6 +73,7 @@ class RecordedOperations:
     fixed: tuple[float, float, float]
     apic: str
     exit_reads: int
+    enabled: tuple[float, float]
 
 
 def accesses(
@@ -169,7 +176,25 @@ def _in_swaps(rows: pl.DataFrame, swaps: pl.DataFrame) -> pl.DataFrame:
         near, on="ts", by=["cpu", "is_load"], strategy="backward", check_sortedness=False
     )
     found = found.filter(pl.col("ts") <= pl.col("end"), pl.col("held"))
-    return found.select("number", "end", "actor", "on", "operation")
+    return found.select("number", "end", "actor", "on", "operation", "value")
+
+
+def _enabled(found: pl.DataFrame) -> Array:
+    # int64[2]: general and fixed counters that the values of KVM's loads enable.
+    import polars as pl
+
+    loads = found.filter(pl.col("actor") == Actor.KVM_LOAD)
+    selectors, control = (
+        loads.filter(pl.col("operation") == operation)["value"].fill_null(0).to_numpy()
+        for operation in (SELECTS, FIXED_CONTROL)
+    )
+    fields = control[:, None].astype(np.uint64) >> FIXED_FIELDS
+    return np.array(
+        [
+            np.count_nonzero(selectors.astype(np.uint64) & ENABLE),
+            np.count_nonzero(fields & FIXED_RINGS),
+        ]
+    )
 
 
 def _count(found: pl.DataFrame) -> pl.DataFrame:
@@ -185,22 +210,25 @@ def _count(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _distribution(store: Store, swaps: pl.DataFrame, part: Part) -> tuple[pl.DataFrame, int]:
-    # How many swaps have an operation how often, and the reads at exits. Swaps that the next batch
-    # may go on with wait; all others are only counted, so nothing grows with the recording.
+def _distribution(store: Store, swaps: pl.DataFrame, part: Part) -> tuple[pl.DataFrame, int, Array]:
+    # How many swaps have an operation how often, the reads at exits, and the counters that loads
+    # enable. Swaps that the next batch may go on with wait; all others are only counted, so nothing
+    # grows with the recording.
     import polars as pl
 
     kinds = ["actor", "on", "operation", "times"]
     waiting: list[pl.DataFrame] = []
-    counted, exit_reads = [], 0
+    counted, exit_reads, enabled = [], 0, np.zeros(2, np.int64)
     tids = store.read("vcpu", ["vcpu", "tid"]).to_pylist()
     asked = [row["tid"] for row in tids if part.vcpus is None or row["vcpu"] in part.vcpus]
     when = Part(part.begin, part.end, part.cpus)
-    for rows in accesses(store, ["ts", "cpu", "tid"]):
+    for rows in accesses(store, ["ts", "cpu", "tid", "value"]):
         reads = rows.filter(pl.col("actor") == Actor.KVM_EXIT_READ, pl.col("tid").is_in(asked))
         ts, cpu = reads["ts"].to_numpy(), reads["cpu"].to_numpy()
         exit_reads += int(when.holds(ts, cpu, ts).sum())
-        found = pl.concat([*waiting, _in_swaps(rows, swaps)])
+        inside = _in_swaps(rows, swaps)
+        enabled += _enabled(inside)
+        found = pl.concat([*waiting, inside.drop("value")])
         is_open = pl.col("end") >= rows["ts"][-1]
         waiting = [found.filter(is_open)]
         counted.append(_count(found.filter(~is_open)))
@@ -212,7 +240,7 @@ def _distribution(store: Store, swaps: pl.DataFrame, part: Part) -> tuple[pl.Dat
         kind=pl.col("actor").replace_strict({n: kind for n, (_, kind) in words.items()}),
         operation=pl.col("operation").replace_strict(dict(enumerate(COUNTED))),
     )
-    return each, exit_reads
+    return each, exit_reads, enabled
 
 
 def recorded_operations(store: Store, part: Part) -> RecordedOperations | None:
@@ -222,11 +250,12 @@ def recorded_operations(store: Store, part: Part) -> RecordedOperations | None:
     swaps = _swaps(store, part)
     if not swaps["held"].any():
         return None
-    each, exit_reads = _distribution(store, swaps, part)
-    return _means(each, swaps.filter("held"), exit_reads)
+    return _means(swaps.filter("held"), *_distribution(store, swaps, part))
 
 
-def _means(each: pl.DataFrame, swaps: pl.DataFrame, exit_reads: int) -> RecordedOperations:
+def _means(
+    swaps: pl.DataFrame, each: pl.DataFrame, exit_reads: int, enabled: Array
+) -> RecordedOperations:
     import polars as pl
 
     number = {kind: swaps.filter(kind=kind).height for kind in ("load", "put")}
@@ -260,6 +289,7 @@ def _means(each: pl.DataFrame, swaps: pl.DataFrame, exit_reads: int) -> Recorded
     return RecordedOperations(
         number, kvm, perf, least, most, by_state, _spread(swaps["counters"]),
         _spread(fixed["times"]), "x2apic" if lvtpc else "xapic", exit_reads,
+        (float(enabled[0]) / max(number["load"], 1), float(enabled[1]) / max(number["load"], 1)),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from analyzer.pipeline.part import rows_of
 from analyzer.replay import Part
 from analyzer.store import Store
 from analyzer.timeline import Kind, Level
+from analyzer.timeline.truth import CUT, LEVEL_NAMES
 
 __all__ = ["EdgeCounts", "recognise", "recorded_of", "truth_of"]
 
@@ -37,6 +39,7 @@ PREDICTED_RECORDED = {
     "no predicted stay at the recorded one": (0, 1),
     "several predicted stays in the recorded one": (2, 1),
 }
+PREDICTED_RECORDED |= dict(zip(CUT, ((1, 0), (0, 1), (1, 0), (0, 1)), strict=True))
 
 
 class EdgeCounts:
@@ -74,9 +77,14 @@ def recognise(store: Store) -> tuple[str | None, dict[str, Any] | None]:
     no swap is recorded. The boundary is None where none of ours fits."""
     if not store.manifest["agreement"]:
         return None, None
-    differences = _differences(store)
+    differences, cut = _differences(store), _cut(store, Part())
     stays = store.manifest["agreement"]["guest"]["recorded"]
-    best = min(differences, key=lambda name: differences[name])
+    # Of those that differ as little, the one that leaves the least to what no window shows.
+    unseen = {
+        name: sum(cut(what, bounds[n % 2]) for n, what in enumerate(CUT))
+        for name, bounds in BOUNDS.items()
+    }
+    best = min(differences, key=lambda name: (differences[name], unseen[name]))
     fits = differences[best] <= STRANGE_SHARE * max(stays, 1)
     same = [n for n in differences if n != best and differences[n] == differences[best]]
     told = _told(store)
@@ -161,18 +169,32 @@ def truth_of(
     if boundary == "loop" and store.manifest["marks"]["loop_events_exact"]:
         most = fewest
     rows = _rows(store, boundary, part)
+    cut = _cut(store, part)
     return {
         "boundary": boundary,
-        "predicted_loads_low": edges.loads[fewest],
-        "predicted_loads_high": edges.loads[most],
-        "predicted_puts_low": edges.puts[fewest],
-        "predicted_puts_high": edges.puts[most],
+        # Where a window begins or ends between an edge and its swap, one of them has no other side.
+        "predicted_loads_low": edges.loads[fewest] - cut(CUT[0], fewest),
+        "predicted_loads_high": edges.loads[most] + cut(CUT[1], most),
+        "predicted_puts_low": edges.puts[fewest] - cut(CUT[2], fewest),
+        "predicted_puts_high": edges.puts[most] + cut(CUT[3], most),
         "recorded_loads": recorded["loads"],
         "recorded_puts": recorded["puts"],
-        "differences": sum(row["allowed"] is False for row in rows),
+        "differences": sum(row["count"] for row in rows if row["allowed"] is False),
         "difference_rows": [row for row in rows if not row["allowed"]],
         "range_rows": [row for row in rows if row["allowed"]],
     }
+
+
+def _cut(store: Store, part: Part) -> Callable[[str, Level], int]:
+    # How many loads or puts of a level a window's begin or end has cut, by what is left of them.
+    rows = rows_of(store.read("truth_difference"), part).to_pylist()
+
+    def count(what: str, level: Level) -> int:
+        name = LEVEL_NAMES[int(level).bit_length() - 1]
+        found = (row for row in rows if row["cause"] == what and row["level"] == name)
+        return sum(int(row["count"]) for row in found)
+
+    return count
 
 
 def _rows(store: Store, boundary: str, part: Part) -> list[dict[str, Any]]:
@@ -186,6 +208,10 @@ def _rows(store: Store, boundary: str, part: Part) -> list[dict[str, Any]]:
         predicted, recorded = PREDICTED_RECORDED[cause]
         missed = predicted == 1
         if level not in (inside, outside):
+            continue
+        if cause in CUT:
+            if level == (inside if missed else outside):
+                made.append({**row, "predicted": predicted, "recorded": recorded, "allowed": True})
             continue
         strict = level == (inside if missed else outside)
         allowed = not strict or (recorded == 2 and not exact)

@@ -33,6 +33,7 @@ Array = np.ndarray[Any, Any]
 POINTS = 1024 * 1024
 COLUMNS = ["ts", "cpu", "vcpu", "kind", "detail"]
 PERF = {"told": True, "untold": False}
+SELECTIVE = {"yes": True, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class Design:
     hook: str | None
     guard: tuple[str, ...]
     clearing: str
+    selective: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
         """The options by the names that design.md section 5 has."""
         return {
             "perf_told": self.told, "hook": self.hook, "guard": list(self.guard),
-            "clearing": self.clearing,
+            "clearing": self.clearing, "selective": self.selective,
         }  # fmt: skip
 
     @property
@@ -73,7 +75,7 @@ class Outcome:
 def choose_designs(
     names: list[str], perf: list[str] | None = None, hooks: list[str] | None = None,
     guards: list[str] | None = None, clearings: list[str] | None = None,
-    own: list[Path] | None = None,
+    own: list[Path] | None = None, selective: list[str] | None = None,
 ) -> list[Design]:  # fmt: skip
     """Return designs of shipped placements and then of the user's own, by their files.
 
@@ -97,7 +99,7 @@ def choose_designs(
         chosen.append(placement)
     for flag, words, allowed in (
         ("--perf", perf, tuple(PERF)), ("--hook", hooks, HOOKS),
-        ("--clearing", clearings, CLEARINGS),
+        ("--clearing", clearings, CLEARINGS), ("--selective", selective, tuple(SELECTIVE)),
     ):  # fmt: skip
         for word in words or ():
             if word not in allowed:
@@ -110,10 +112,13 @@ def choose_designs(
                 default_guard(told) if placement.guard is None else _guard_set(placement.guard)
             )
             designs += [
-                Design(placement, told, hook, guard, clearing)
+                Design(placement, told, hook, guard, clearing, only_enabled)
                 for hook in ([None] if placement.hook is None else (hooks or [placement.hook]))
                 for guard in (sets or [declared])
                 for clearing in (clearings or [placement.clearing])
+                for only_enabled in (
+                    [SELECTIVE[word] for word in selective] if selective else [placement.selective]
+                )
             ]
     return list(dict.fromkeys(designs))
 
@@ -140,7 +145,7 @@ def replay_all(
     cpus = (pc.max(store.read("window", ["cpu"])["cpu"]).as_py() or 0) + 1
     reasons = len(store.manifest["reasons"])
     scratch, known = Scratch(), _is_loop_known(store)
-    # Whether perf is told, guards and clearing change nothing in who owns a PMU.
+    # All other options change nothing in who owns a PMU.
     runs = {
         (d.placement.name, d.hook): [
             Replay(

@@ -80,10 +80,12 @@ def result_rows(
     of `conflict`. exits: by vCPU."""
     placement, pair = design.placement, outcome.counts
     label = {"placement": placement.name, "perf_told": design.told, "hook": design.hook}
-    more = {"guard": ",".join(design.guard), "clearing": design.clearing}
+    more = {
+        "guard": ",".join(design.guard), "clearing": design.clearing, "selective": design.selective,
+    }  # fmt: skip
     rows["conflict"].append(_labelled(met, {**label, **more}))
     owners = _labelled(_slices(outcome.slices[1], part), label)
-    # Guards and clearing move no swap: who owns the PMU is told once.
+    # What else is an option moves no swap: who owns the PMU is told once.
     if not any({key: row[key] for key in label} == label for row in rows["placement"]):
         rows["owner_slice"].append(owners)
     label.update(more)

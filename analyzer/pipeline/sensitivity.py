@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.pricing import (
-    Model,
-    Pricing,
-    amounts_of,
-    counts_of,
-    is_lower_bound,
-    vectors_of,
-)
+from analyzer.pipeline.one_swap import vectors_of
+from analyzer.pipeline.price_model import Model, Pricing
+from analyzer.pipeline.pricing import amounts_of, counts_of, is_lower_bound
 from analyzer.pipeline.ticks import INTERRUPTED, Ticks
 from analyzer.replay.algebra import (
     break_even,
@@ -80,6 +75,8 @@ def label_of(answer: dict[str, Any], answers: list[dict[str, Any]]) -> str:
         words.append("+".join(options["guard"]) or "unguarded")
     if any(other.get("clearing") != options.get("clearing") for other in same):
         words.append(options["clearing"])
+    if any(other.get("selective") != options.get("selective") for other in same):
+        words.append("selective" if options["selective"] else "")
     return "/".join(str(word) for word in words if word)
 
 

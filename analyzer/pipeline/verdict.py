@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.pricing import Pricing, counts_of, is_lower_bound
+from analyzer.pipeline.price_model import Pricing
+from analyzer.pipeline.pricing import counts_of, is_lower_bound
 from analyzer.pipeline.sensitivity import conflicts_of_answer, label_of
 from analyzer.replay.algebra import break_even
 

@@ -29,13 +29,15 @@ from analyzer.pipeline.guest_effect import (
     set_guest_effect,
 )
 from analyzer.pipeline.leaks import find_leaks
+from analyzer.pipeline.moved import moves_of
 from analyzer.pipeline.operations import recorded_operations
 from analyzer.pipeline.part import Asked, part_of, recorded_ns
-from analyzer.pipeline.pricing import Pricing, overhead_of, priced_assumptions_of, pricing_of
+from analyzer.pipeline.price_model import Pricing, pricing_of
+from analyzer.pipeline.pricing import overhead_of, priced_assumptions_of
 from analyzer.pipeline.recorded import recorded_of, truth_of
 from analyzer.pipeline.replays import Design, Outcome, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
-from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.sensitivity import add_sensitivity, label_of, set_dominated
 from analyzer.pipeline.swaps import Course, course_of, exits_in_stays, swaps_of
 from analyzer.pipeline.ticks import count_ticks
 from analyzer.pipeline.verdict import verdict_of
@@ -114,6 +116,8 @@ def whatif(
             told_of.add((design.placement.name, design.hook))
             label = {"placement": design.placement.name, "hook": design.hook}
             rows["placement_time"] += [{**label, **row} for row in mine]
+    for answer in answers:
+        answer["label"] = label_of(answer, answers)
     set_dominated(pricing, answers)
     moves = None
     if sensitivity:
@@ -130,11 +134,13 @@ def whatif(
         "sensitivity": moves,
         "vcpus": [row for row in vcpus if part.vcpus is None or row["vcpu"] in part.vcpus],
         "notes": _notes(store),
-        "assumptions": [
-            {"id": i, "text": ASSUMPTIONS[i], "moves": None} for i in ASSUMPTIONS if i in used
-        ],
     }
-    return {**made, "verdict": verdict_of(pricing, made)}
+    verdict = verdict_of(pricing, made)
+    turned = moves_of(pricing, answers, verdict["without_conflicts"])
+    made["assumptions"] = [
+        {"id": i, "text": ASSUMPTIONS[i], "moves": turned[i]} for i in ASSUMPTIONS if i in used
+    ]
+    return {**made, "verdict": verdict}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "SAME",
     "assumed_share",
     "break_even",
     "cheapest_share",

@@ -107,6 +107,7 @@ class Placement:
     # None: what goes with being told or not, see default_guard.
     guard: tuple[str, ...] | None = None
     clearing: str = "dirty"
+    selective: bool = False
 
 
 _REQUIRED: dict[str, type] = {
@@ -115,7 +116,7 @@ _REQUIRED: dict[str, type] = {
 }  # fmt: skip
 _OPTIONAL: dict[str, type] = {
     "hook": str, "kind": str, "evict": list, "evict_core": bool, "host_events": str, "demand": str,
-    "guard": list, "clearing": str,
+    "guard": list, "clearing": str, "selective": bool,
 }  # fmt: skip
 _WORDS: dict[str, Iterable[str]] = {
     "schema": (SCHEMA,), "load": LOAD_WORDS, "put": PUT_WORDS, "hook": HOOKS, "kind": KINDS,

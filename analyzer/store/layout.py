@@ -11,7 +11,7 @@ MANIFEST = "manifest.json"
 WHATIF_FOLDER = "whatif"
 SCHEMA = "vpmu-analyzer/store/1"
 # Goes up whenever the same recording would give other tables; part of every what-if's name.
-DATA_VERSION = 5
+DATA_VERSION = 6
 # design.md section 4 allows 1 Mi rows a group. A table is written out as soon as that many of its
 # rows wait, and the largest is when what waits in all tables together gets too big: memory then
 # does not grow with the number of tables that fill slowly.

@@ -178,13 +178,15 @@ TRUTH_DIFFERENCE = Table(
     "truth_difference",
     "timeline",
     "stays of the guest's state that are predicted from KVM and scheduling events alone and not "
-    "recorded, or the reverse, for every boundary (only the kernel's own is to have none)",
+    "recorded, or the reverse, for every boundary (only the kernel's own is to have none), and "
+    "what a window's begin or end left without its other side, which is no difference",
     (
         Column("ts", "int64", "end of the predicted stay, begin of the recorded", "derived", "ns"),
         CPU,
         Column("vcpu", "int32", "row of the vCPU in table vcpu", "derived", None, True),
         Column("level", "enum", "whose prediction: analyzer.timeline.points.Level", "derived"),
-        Column("cause", "enum", "what differs", "derived"),
+        Column("cause", "enum", "what differs, or is cut", "derived"),
+        Column("count", "int64", "how many such stays or edges the row stands for", "derived"),
     ),
 )
 PMU_ATTRIBUTION = Table(

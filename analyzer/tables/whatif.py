@@ -22,6 +22,12 @@ _OPTIONS = (
         "option: what a put writes to the guest's counters: blind, dirty or none",
         "its TOML, --clearing",
     ),
+    Column(
+        "selective",
+        "bool",
+        "option: only counters whose selector is enabled move",
+        "its TOML, --selective",
+    ),
 )
 
 

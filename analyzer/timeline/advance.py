@@ -7,6 +7,7 @@ import numpy as np
 from analyzer.jit import helper, kernel
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
+from analyzer.timeline import truth
 from analyzer.timeline.attribution.words import Mark
 
 LOAD_DONE, PUT_BEGINS = int(Mark.LOAD_DONE), int(Mark.PUT_BEGINS)
@@ -104,10 +105,11 @@ def _frame(state, cpus, since, c, ts, code, first, slot, rules, vcpus, out, fill
             f.leave_cpu(state, cpus, since, v, ts, f.M_UNKNOWN, f.P_LOST, by, out, filled)
         else:
             f._put_row(out, filled, f.O_POINT, ts, c, f.NONE, f.P_LOST, f.ZERO, f.ZERO, f.ZERO)
-        if code == k.LOSS_BEGIN:
-            # A thread that was on no CPU may have run on this one meanwhile.
-            for other in range(state.shape[0]):
-                if state[other, f.S_ON] == -1 and state[other, f.S_MODE_TS] <= ts:
+        # A thread that is on no CPU may run on this one meanwhile.
+        for other in range(state.shape[0]):
+            if state[other, f.S_ON] == -1 and state[other, f.S_MODE_TS] <= ts:
+                f.forget(since, other, ts, c, f.ZERO, out, filled)
+                if code == k.LOSS_BEGIN:
                     state[other, f.S_ON] = -2
                     f._mode(state, other, ts, f.M_UNKNOWN, out, filled)
     if code == k.WINDOW_BEGIN or code == k.LOSS_END:
@@ -200,6 +202,8 @@ def advance(  # type: ignore[no-untyped-def]
         if cpus[c, f.C_NEST] > 0 or what == k.IRQ_IN or what == k.NMI_IN:
             _interrupts(cpus, c, here, now, what, out, filled)
         v = np.int64(slot[t]) if 0 <= t < slot.size else f.NONE
+        if here >= 0 and (what == k.MSR_READ or what == k.MSR_WRITE):
+            since[here, truth.ACCESS] = 1
         if marks.size and marks[n] >= LOAD_DONE:
             _attributed(
                 cpus, state, since, v, c, now, marks[n], episodes[n],
@@ -232,3 +236,10 @@ def advance(  # type: ignore[no-untyped-def]
             slot[t] = -1
             if wait[t] >= 0 and vcpus[k.V_BORN, wait[t]] == at + n + 1:
                 slot[t] = wait[t]
+
+
+@numba.njit("void(int64[:, ::1], int64[:, ::1], int64, int64[:, :, ::1], int64[::1])", cache=True)
+def close(since, state, end, out, filled):  # type: ignore[no-untyped-def]
+    """Judge at the recording's end what waits of the vCPUs that are on no CPU; as in `advance`."""
+    for v in range(since.shape[0]):
+        f.forget(since, v, end, state[v, f.S_LAST_CPU], f.ZERO, out, filled)

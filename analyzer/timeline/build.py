@@ -15,7 +15,7 @@ from analyzer.readers.recording import NO_FLAGS, RecordingFacts
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
 from analyzer.timeline import truth
-from analyzer.timeline.advance import advance
+from analyzer.timeline.advance import advance, close
 from analyzer.timeline.attribution.handlers import Handlers
 from analyzer.timeline.attribution.probe_run import ProbeAttribution, probes_of
 from analyzer.timeline.attribution.run import Attribution
@@ -221,8 +221,11 @@ class Timeline:
         out = np.empty((6, 0, 7), np.int64)
         for number in range(self.spool.chunks):
             c = self.spool.chunk(number, codes)
-            # At most five rows of one kind an event, and one a vCPU for each of our own events.
-            room = 5 * c.ts.size + (count + 8) * (self.spool.own_events(number) + 1)
+            # At most five rows of one kind an event, and one a vCPU for each of our own events; and
+            # all that truth has of a vCPU, where a window ends and an event of its was since.
+            own = self.spool.own_events(number)
+            room = 5 * c.ts.size + (count + 8) * (own + 1)
+            room += truth.MOST_ROWS * (own + min(count, c.ts.size) + (own > 0) * c.ts.size)
             if out.shape[1] < room:
                 out = np.empty((6, room, 7), np.int64)
             filled = np.zeros(6, np.int64)
@@ -249,8 +252,9 @@ class Timeline:
             if len(rest):
                 yield "host_episode", inference.batch(rest)
         filled = np.zeros(6, np.int64)
-        if out.shape[1] < count + 8:
-            out = np.empty((6, count + 8, 7), np.int64)
+        if out.shape[1] < truth.MOST_ROWS * (count + 1):
+            out = np.empty((6, truth.MOST_ROWS * (count + 1), 7), np.int64)
+        close(since, state, end, out, filled)
         for v in range(count):
             state[v, f.S_ON] = -1
             if state[v, f.S_MODE_TS] < end:
@@ -259,7 +263,11 @@ class Timeline:
                 out[f.O_MODE, filled[f.O_MODE]] = row
                 filled[f.O_MODE] += 1
         yield from timeline_rows(out, filled, rules, facts)
-        counts = since[:, truth.COUNTS :].reshape(count, truth.LEVELS, truth.COUNTED).sum(axis=0)
+        counts = (
+            since[:, truth.COUNTS : truth.PENDING]
+            .reshape(count, truth.LEVELS, truth.COUNTED)
+            .sum(axis=0)
+        )
         if rules[f.R_RECORDED]:
             self.result.agreement = {
                 level: dict(zip(truth.COUNTED_NAMES, counts[bit].tolist(), strict=True))

@@ -31,8 +31,6 @@ P_LOST, P_IRQ_IN, P_IRQ_OUT, P_EPISODE = np.array(
 P_GUEST_PMI, P_HOST_EVENTS, P_GUEST_PMU, P_PERF_CORE = np.array(
     [Kind.GUEST_PMI, Kind.HOST_EVENTS, Kind.GUEST_PMU, Kind.PERF_CORE], np.int64
 )
-# The first cause, of truth.CAUSES, of a predicted stay's differences and of a recorded one's.
-IN_PREDICTED, AT_RECORDED = np.array([0, 2])
 NO, YES, NONE, ZERO = np.bool_(False), np.bool_(True), np.int64(-1), np.int64(0)
 SHIFT = REASON_SHIFT
 
@@ -89,13 +87,27 @@ def _level_mode(state, v, ts, out, filled):  # type: ignore[no-untyped-def]
 
 
 @helper
-def put_differences(differs, ts, cpu, v, cause, out, filled):  # type: ignore[no-untyped-def]
-    """Write a row for each level of truth's mask; cause: number in truth.CAUSES of the lower."""
-    for bit in range(truth.LEVELS):
-        if differs & (1 << bit):
-            _put_row(out, filled, O_DIFFERENCE, ts, cpu, v, bit, cause, ZERO, ZERO)
-        if differs & (256 << bit):
-            _put_row(out, filled, O_DIFFERENCE, ts, cpu, v, bit, cause + 1, ZERO, ZERO)
+def put_found(since, v, ts, began, cpu, out, filled):  # type: ignore[no-untyped-def]
+    """Write what truth found, a row for each cause and level; of a recorded stay at its begin."""
+    if since[v, truth.ANY] == 0:
+        return
+    for n in range(truth.MOST_ROWS):
+        bit, cause = n // len(truth.CAUSES), n % len(truth.CAUSES)
+        count = since[v, truth.FOUND + n]
+        if count:
+            of_recorded = cause == truth.NO_PREDICTED or cause == truth.MORE_PREDICTED
+            when = began if of_recorded else ts
+            _put_row(out, filled, O_DIFFERENCE, when, cpu, v, bit, cause, count, ZERO)
+            since[v, truth.FOUND + n] = 0
+    since[v, truth.ANY] = 0
+
+
+@helper
+def forget(since, v, ts, cpu, levels, out, filled):  # type: ignore[no-untyped-def]
+    """Nothing is known of this vCPU from ts on; levels: those that were on."""
+    began = ts if since[v, truth.ON] != 1 else since[v, truth.ON_TS]
+    truth.forget(since, v, levels)
+    put_found(since, v, ts, began, cpu, out, filled)
 
 
 @helper
@@ -124,8 +136,9 @@ def turn_off(state, since, v, ts, kind, levels, reason, out, filled):  # type: i
             _put_row(
                 out, filled, O_RESIDENCY, since[v, bit], ts, state[v, S_ON], v, bit, ZERO, ZERO
             )
-    differs = truth.predicted_off(since, v, gone, kind != P_LOST)
-    put_differences(differs, ts, state[v, S_ON], v, IN_PREDICTED, out, filled)
+    if kind != P_LOST:
+        truth.predicted_off(since, v, gone)
+        put_found(since, v, ts, ts, state[v, S_ON], out, filled)
     detail = gone | ((reason + 1) << SHIFT)
     _put_row(out, filled, O_POINT, ts, state[v, S_ON], v, kind, detail, ZERO, ZERO)
 
@@ -179,16 +192,16 @@ def leave_cpu(state, cpus, since, v, ts, mode, kind, by, out, filled):  # type: 
         s[S_CANCELLED] += 1
         end_guest(state, since, v, ts, BY_CANCELLED, NO, out, filled)
     close_slice(state, v, NOT_KNOWN, NONE, out, filled)
-    if s[S_LEVELS] or kind == P_LOST:
-        levels = s[S_LEVELS]
+    levels = s[S_LEVELS]
+    if kind == P_LOST:
+        forget(since, v, ts, c, levels, out, filled)
+    if levels or kind == P_LOST:
         turn_off(state, since, v, ts, kind, ALL, NONE, out, filled)
         if levels == 0:
             _put_row(out, filled, O_POINT, ts, c, v, kind, ZERO, ZERO, ZERO)
     elif kind == P_OUT:
         _put_row(out, filled, O_POINT, ts, c, v, kind, ZERO, ZERO, ZERO)
     cpus[c, C_VCPU] = -1
-    if kind == P_LOST:
-        truth.forget(since, v)
     s[S_LAST_CPU], s[S_ON] = c, (-2 if kind == P_LOST else -1)
     _mode(state, v, ts, mode, out, filled)
 
@@ -312,11 +325,12 @@ def set_owner(cpus, c, ts, owner, out, filled):  # type: ignore[no-untyped-def]
 @helper
 def on_swap(cpus, state, since, v, c, ts, load, owns, out, filled):  # type: ignore[no-untyped-def]
     """The kernel's own load is whole (`load`), or its put begins; owns: the PMU changes owner."""
+    began = ts if since[v, truth.ON] != 1 else since[v, truth.ON_TS]
     if load:
-        truth.recorded_on(since, v, ts, state[v, S_LEVELS])
+        truth.recorded_on(since, v, ts, state[v, S_LEVELS], state[v, S_STARTED] == 1)
     else:
-        began = since[v, truth.ON_TS]
-        put_differences(truth.recorded_off(since, v), began, c, v, AT_RECORDED, out, filled)
+        truth.recorded_off(since, v, state[v, S_LEVELS])
+    put_found(since, v, ts, began, c, out, filled)
     if not owns:
         return
     if cpus[c, C_OWNER] == OWNER_NOT_KNOWN and not load:

@@ -55,7 +55,7 @@ def _columns(
             "ts": number("ts", raw[0]), "cpu": number("cpu", raw[1]),
             "vcpu": number("vcpu", raw[2], raw[2] >= 0),
             "level": enum_column(raw[3], truth.LEVEL_NAMES),
-            "cause": enum_column(raw[4], truth.CAUSES),
+            "cause": enum_column(raw[4], truth.CAUSES), "count": number("count", raw[5]),
         }  # fmt: skip
     spans = {"ts": number("ts", raw[0]), "end": number("end", raw[1])}
     if name == "owner_slice":

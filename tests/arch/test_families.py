@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analyzer.arch import FAMILIES, family_of_machine
+from analyzer.arch import FAMILIES, family_of_events, family_of_machine
 from analyzer.arch.x86 import marks, msrs, vectors
 
 
@@ -21,6 +21,22 @@ def test_machine_finds_its_family(machine: str, name: str) -> None:
 @pytest.mark.parametrize("machine", ["riscv64", "loongarch64", "ppc64le", "s390x", "", None])
 def test_machine_without_rules_has_no_family(machine: str | None) -> None:
     assert family_of_machine(machine) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        ({"kvm_entry", "kvm_exit", "rdpmc"}, "x86"),
+        ({"sched_switch", "kvm_timer_save_state"}, "arm64"),
+        ({"kvm_entry", "kvm_exit", "sched_switch"}, None),
+        # Of two machines in one file neither.
+        ({"kvm_msr", "kvm_wfx_arm64"}, None),
+        (set(), None),
+    ],
+)
+def test_events_of_one_family_alone_tell_it(names: set[str], name: str | None) -> None:
+    family = family_of_events(names)
+    assert (None if family is None else family.name) == name
 
 
 # facts/other-arch.md 0.1: late everywhere but on x86, where old AMD kernels give themselves away.

@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = [
     "GAP_EVENTS",
     "KVM_EXIT_IS_LATE",
+    "TELLING_EVENTS",
     "TIMER_RESTORE_EVENTS",
     "TIMER_SAVE_EVENTS",
     "WAY_IN_EVENTS",
@@ -37,3 +38,16 @@ GAP_EVENTS: frozenset[str] = frozenset()
 # Emitted by vcpu load and put, just inside them, for each timer that the guest has on the CPU.
 TIMER_RESTORE_EVENTS = frozenset({"kvm_timer_restore_state"})
 TIMER_SAVE_EVENTS = frozenset({"kvm_timer_save_state"})
+
+# Of arch/arm64/kvm and virt's timer and vgic: no other family has events of these names.
+TELLING_EVENTS = frozenset(
+    {
+        "kvm_get_timer_map",
+        "kvm_sys_access",
+        "kvm_timer_restore_state",
+        "kvm_timer_save_state",
+        "kvm_timer_update_irq",
+        "kvm_wfx_arm64",
+        "vgic_update_irq_pending",
+    }
+)

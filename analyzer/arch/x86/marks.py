@@ -29,6 +29,7 @@ __all__ = [
     "LVTPC_MSR",
     "MARKS",
     "REENTRY_REASONS",
+    "TELLING_EVENTS",
     "WAY_IN_EVENTS",
     "Mark",
 ]
@@ -162,3 +163,14 @@ WAY_IN_EVENTS = _PMU_EVENTS | {"ipi_send_cpu", "kvm_wait_lapic_expire", "nmi_han
 # recording tells: late if an interrupt, softirq or sched_switch stands between an entry and its
 # exit anywhere in it.
 KVM_EXIT_IS_LATE = "if_seen"
+
+# Of arch/x86/include/asm/trace and arch/x86/kvm/trace.h: no other family has events of these names.
+TELLING_EVENTS = _PMU_EVENTS | {
+    "call_function_single_entry",
+    "kvm_apic",
+    "kvm_cpuid",
+    "kvm_msr",
+    "kvm_pio",
+    "local_timer_entry",
+    "reschedule_entry",
+}
