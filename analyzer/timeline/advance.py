@@ -238,7 +238,7 @@ def advance(  # type: ignore[no-untyped-def]
                 slot[t] = wait[t]
 
 
-@numba.njit("void(int64[:, ::1], int64[:, ::1], int64, int64[:, :, ::1], int64[::1])", cache=True)
+@kernel
 def close(since, state, end, out, filled):  # type: ignore[no-untyped-def]
     """Judge at the recording's end what waits of the vCPUs that are on no CPU; as in `advance`."""
     for v in range(since.shape[0]):
