@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.jit import helper, kernel
+from analyzer.jit import kernel
 from analyzer.readers.recording import NO_FLAGS, STREAM_DTYPE, RecordingFacts
 from analyzer.timeline.marks import Code, KindCodes, Property
 
@@ -43,38 +43,25 @@ class Chunk:
     flags: Array
 
 
-@helper
-def _weave(places, recorded, own, out):  # type: ignore[no-untyped-def]
-    # One column: a plain copy between two of our own events, as fast as memory.
-    begin = 0
-    for shift in range(places.size):
-        end = places[shift]
-        for n in range(begin, end):
-            out[n + shift] = recorded[n]
-        out[end + shift] = own[shift]
-        begin = end
-    for n in range(begin, recorded.size):
-        out[n + places.size] = recorded[n]
-
-
 @kernel
-def place(  # type: ignore[no-untyped-def]
-    places, ts, cpu, tid, first, second, kind, flags, own_ts, own_cpu, own_tid, own_first,
-    own_second, own_kind, own_flags, out_ts, out_cpu, out_tid, out_first, out_second, out_kind,
-    out_flags,
-):  # fmt: skip
-    """Write recorded events with our own in between to out_*.
+def place(places, width, recorded, own, out):  # type: ignore[no-untyped-def]
+    """Write one column of recorded events with our own in between to out.
 
-    places: int64[m], non-decreasing, before which recorded event each of ours stands. ts, cpu, ...:
-    columns of n recorded events, own_*: of m of ours, out_*: of n + m; types of STREAM_DTYPE.
+    places: int64[m], non-decreasing, before which recorded event each of ours stands. recorded,
+    own, out: the bytes of n, m and n + m values of that width, so that one compiled loop does for
+    columns of any type. Between two of our own events that is a plain copy, as fast as memory.
     """
-    _weave(places, ts, own_ts, out_ts)
-    _weave(places, cpu, own_cpu, out_cpu)
-    _weave(places, tid, own_tid, out_tid)
-    _weave(places, first, own_first, out_first)
-    _weave(places, second, own_second, out_second)
-    _weave(places, kind, own_kind, out_kind)
-    _weave(places, flags, own_flags, out_flags)
+    # Unsigned places are never negative, so the compiler need not look out and copies in blocks.
+    begin, moved, wide = np.uint64(0), np.uint64(0), np.uint64(width)
+    for shift in range(places.size):
+        end = np.uint64(places[shift]) * wide
+        for n in range(begin, end):
+            out[n + moved] = recorded[n]
+        for n in range(moved, moved + wide):
+            out[n + end] = own[n]
+        begin, moved = end, moved + wide
+    for n in range(begin, np.uint64(recorded.size)):
+        out[n + moved] = recorded[n]
 
 
 @kernel
@@ -97,10 +84,6 @@ def meet(cpu, tid, first_tid, tops):  # type: ignore[no-untyped-def]
             first_tid[cpu[n]] = tid[n]
 
 
-# In the order in which `place` takes them.
-COLUMNS = ("ts", "cpu", "tid", "first", "second", "kind", "flags")
-
-
 class Spool:
     """The stream on disk, with our own events beside it."""
 
@@ -111,7 +94,7 @@ class Spool:
         # Where each chunk stands in the file, how many events it has, and its last time.
         self._places: list[tuple[int, int]] = []
         self._buffer = np.empty(CHUNK * STREAM_DTYPE.itemsize, np.uint8)
-        self._woven = {name: np.empty(0, STREAM_DTYPE[name]) for name in COLUMNS}
+        self._woven = {name: np.empty(0, STREAM_DTYPE[name]) for name in NAMES}
         self._coded = np.empty((2, 0), np.uint8)
         self._last: list[int] = []
         # Highest CPU and thread so far; the thread of each CPU's first event, NOT_MET before it.
@@ -167,7 +150,7 @@ class Spool:
         # Ends stand behind recorded events of the same time, beginnings before them.
         behind = np.isin(every["kind"], (-int(Code.WINDOW_END), -int(Code.LOSS_BEGIN)))
         order = np.lexsort((every["cpu"], behind, every["ts"]))
-        self._own = {name: np.ascontiguousarray(every[name][order]) for name in COLUMNS}
+        self._own = {name: np.ascontiguousarray(every[name][order]) for name in NAMES}
         self._behind = behind[order]
         self._cuts = np.searchsorted(self._own["ts"], np.array(self._last, np.int64), side="right")
         if len(self._cuts):
@@ -221,7 +204,7 @@ class Spool:
         return Chunk(code=code, property=properties, **columns)
 
     def _with_own(self, raw: dict[str, Array], low: int, high: int) -> dict[str, Array]:
-        own = {name: self._own[name][low:high] for name in COLUMNS}
+        own = {name: self._own[name][low:high] for name in NAMES}
         places = np.where(
             self._behind[low:high],
             np.searchsorted(raw["ts"], own["ts"], side="right"),
@@ -229,9 +212,11 @@ class Spool:
         )
         count = raw["ts"].size + places.size
         if self._woven["ts"].size < count:
-            self._woven = {name: np.empty(count, STREAM_DTYPE[name]) for name in COLUMNS}
+            self._woven = {name: np.empty(count, STREAM_DTYPE[name]) for name in NAMES}
         out = {name: column[:count] for name, column in self._woven.items()}
-        place(*[places, *(raw[name] for name in COLUMNS), *own.values(), *out.values()])
+        for name in NAMES:
+            column, mine, made = (c[name].view(np.uint8) for c in (raw, own, out))
+            place(places, STREAM_DTYPE[name].itemsize, column, mine, made)
         return out
 
     def keep_tags(self, number: int, tags: Array) -> None:
