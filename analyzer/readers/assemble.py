@@ -21,7 +21,7 @@ from analyzer.readers.columns import (
 )
 from analyzer.readers.event_map import EVENTS, EventTarget
 from analyzer.readers.exits import exit_columns
-from analyzer.readers.merge import group_rows
+from analyzer.readers.merge import group_rows, put_field
 from analyzer.readers.recording import ABSENT, STREAM_DTYPE, Batch
 from analyzer.readers.registers import OPS, register_columns
 from analyzer.tables import BY_NAME, Table
@@ -136,6 +136,7 @@ class Assembler(Generic[K, R]):
         targets = {target.table for target in EVENTS.values()} | {"other_event", "function_span"}
         self.tables = sorted(targets)
         self.number_of_table = {name: n for n, name in enumerate(self.tables)}
+        self._part: Part | None = None
         self.plans: list[Plan] = []
         for name in self.tables:
             wanted = {c for t in EVENTS.values() if t.table == name for c in t.fields.values()}
@@ -185,13 +186,14 @@ class Assembler(Generic[K, R]):
         table_of_kind = np.array(tables_of, np.int32)
         counts = np.empty(len(self.kinds), np.int64)
         starts = np.empty(len(self.tables) + 1, np.int64)
-        whole = Part(*(np.empty(order.size, column) for column in PART_TYPES))
+        whole = self._whole_part(order.size)
         stream = {
             name: np.empty(order.size, STREAM_DTYPE[name]) for name in STREAM_DTYPE.names or ()
         }
         group_rows(
             *[order, table_of_kind, data.ts, data.cpu, data.tid, data.kind, data.off, data.size],
-            *[counts, starts, *whole.columns()],
+            *[counts, np.empty(counts.size, np.int32), np.empty(len(self.tables), np.int64)],
+            *[starts, *whole.columns()],
             *[stream[name] for name in ("ts", "cpu", "tid", "kind")],
         )
         stream["first"][:] = stream["second"][:] = ABSENT
@@ -206,6 +208,12 @@ class Assembler(Generic[K, R]):
         counts[: self.counts.size] += self.counts
         self.counts = counts
         return Batch(tables, stream)
+
+    def _whole_part(self, rows: int) -> Part:
+        # The same memory for every batch: new pages would cost more than what is written there.
+        if self._part is None or self._part.rows.size < rows:
+            self._part = Part(*(np.empty(rows + rows // 8, column) for column in PART_TYPES))
+        return Part(*(column[:rows] for column in self._part.columns()))
 
     def _build(
         self, number: int, data: R, part: Part, kinds: Array, stream: dict[str, Array]
@@ -223,7 +231,7 @@ class Assembler(Generic[K, R]):
             columns[name] = text_column(codes, self.functions.names)
             numbers[slot] = self.function_numbers(codes, values[slot])
         self._stream_fields(plan, payload, numbers, stream)
-        # Copies: a view would keep the columns of all tables while a small table's rows wait.
+        # Copies: the part's memory is the next batch's too.
         head = {"ts": part.ts.copy(), "cpu": part.cpu.copy(), "tid": part.tid.copy()}
         tid_known = None
         if plan.table.name in ("sched_switch", "wakeup"):
@@ -259,6 +267,9 @@ class Assembler(Generic[K, R]):
 
     @staticmethod
     def _of_kinds(payload: Payload, codes: Sequence[int]) -> Array:
+        # int32[n]: a code of each kind for every row of it.
+        if len(set(codes)) == 1:
+            return np.full(payload.part.rows.size, codes[0], np.int32)
         return np.array(codes, np.int32)[payload.part.group]
 
     def _stream_fields(
@@ -277,7 +288,7 @@ class Assembler(Generic[K, R]):
                 values = numbers.get(slot, payload.values[slot])
                 chosen = np.array(slots) == slot
                 if chosen.all():
-                    out[place] = np.where(sizes[slot] >= 0, values, ABSENT)
+                    put_field(place, sizes[slot], values, out)
                 else:
                     at = np.flatnonzero(chosen[payload.part.group])
                     out[place[at]] = np.where(sizes[slot, at] >= 0, values[at], ABSENT)
@@ -286,11 +297,9 @@ class Assembler(Generic[K, R]):
         name, kinds = plan.table.name, payload.kinds
         columns: dict[str, pa.Array] = {}
         if name == "pmu_access":
-            op = self._of_kinds(
-                payload, [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds]
-            )
+            ops = [OPS.index(self.kinds[k].target.constants["op"]) for k in kinds]
             address = payload.values[plan.slot_of["address"]]
-            columns.update(register_columns(op.astype(np.int8), address))
+            columns.update(register_columns(np.array(ops, np.int8), payload.part.group, address))
         elif name == "vm_exit":
             made, codes = exit_columns(plan.slot_of, payload.values, payload.sizes, self.reasons)
             columns.update(made)

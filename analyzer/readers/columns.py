@@ -41,7 +41,11 @@ def number_column(column: Column, values: Array, present: Array | None = None) -
         bits = pa.py_buffer(np.packbits(values != 0, bitorder="little"))
         validity, nulls = _validity(present)
         return pa.Array.from_buffers(pa.bool_(), len(values), [validity, bits], nulls)
-    plain = np.ascontiguousarray(values.astype(_NUMPY[column.type], copy=False))
+    wanted = np.dtype(_NUMPY[column.type])
+    same_bits = values.dtype.kind in "iu" and wanted.kind in "iu"
+    if same_bits and values.dtype.itemsize == wanted.itemsize:
+        values = values.view(wanted)
+    plain = np.ascontiguousarray(values.astype(wanted, copy=False))
     validity, nulls = _validity(present)
     kind = pa.from_numpy_dtype(plain.dtype)
     return pa.Array.from_buffers(kind, len(plain), [validity, pa.py_buffer(plain)], nulls)
@@ -56,7 +60,13 @@ def enum_column(
     indices = pa.Array.from_buffers(
         pa.from_numpy_dtype(codes.dtype), len(codes), [validity, pa.py_buffer(codes)], nulls
     )
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
+    words = _words(names) if isinstance(names, tuple) else pa.array(names, pa.string())
+    return pa.DictionaryArray.from_arrays(indices, words)
+
+
+@lru_cache
+def _words(names: tuple[str, ...]) -> pa.Array:
+    return pa.array(names, pa.string())
 
 
 def text_column(codes: Array, names: list[str]) -> pa.Array:

@@ -5,12 +5,12 @@ A binary heap over the runs' heads yields the order of all; nothing is ever sort
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from analyzer.jit import helper
+from analyzer.jit import helper, typed_kernel
+from analyzer.readers.recording import ABSENT
 
-__all__ = ["group_rows", "merge_runs", "straighten"]
+__all__ = ["group_rows", "merge_runs", "put_field", "straighten"]
 
 
 @helper
@@ -33,14 +33,14 @@ def _sift(heap, size, slot, ts, heads):  # type: ignore[no-untyped-def]
         slot = child
 
 
-@numba.njit("int64(int64[::1], int64[::1], int64[::1], int64, int64[::1])", cache=True)
-def merge_runs(ts, heads, tails, horizon, order):  # type: ignore[no-untyped-def]
+@typed_kernel("int64(int64[::1], int64[::1], int64[::1], int64, int64[::1], int64[::1])")
+def merge_runs(ts, heads, tails, horizon, heap, order):  # type: ignore[no-untyped-def]
     """Write the rows of all runs with ts < horizon, in order of time, to `order`.
 
     ts: int64[n], ns. heads, tails: int64[r], each run is ts[heads[r]:tails[r]], non-decreasing;
-    heads are moved on. Equal times go by the number of the run. Returns the rows written.
+    heads are moved on. Equal times go by the number of the run. heap: int64[r], scratch. Returns
+    the rows written.
     """
-    heap = np.empty(heads.size, np.int64)
     size, top = np.int64(0), np.int64(0)
     for run in range(heads.size):
         if heads[run] < tails[run]:
@@ -73,7 +73,7 @@ def merge_runs(ts, heads, tails, horizon, order):  # type: ignore[no-untyped-def
     return written
 
 
-@numba.njit("int64(int64[::1], int64[::1], int64[::1])", cache=True)
+@typed_kernel("int64(int64[::1], int64[::1], int64[::1])")
 def straighten(ts, heads, tails):  # type: ignore[no-untyped-def]
     """Raise every time that is below the one before it in its run; return how many were."""
     raised = 0
@@ -85,40 +85,39 @@ def straighten(ts, heads, tails):  # type: ignore[no-untyped-def]
     return raised
 
 
-@numba.njit(
+@typed_kernel(
     "void(int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
-    "int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], int64[::1], "
-    "int32[::1], int32[::1], int64[::1], int32[::1], int64[::1], int16[::1], int32[::1], "
-    "int16[::1])",
-    cache=True,
+    "int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int32[::1], int64[::1], "
+    "int16[::1], int32[::1], int16[::1])"
 )
 def group_rows(  # type: ignore[no-untyped-def]
-    order, table_of_kind, ts, cpu, tid, kind, off, size, counts, starts, rows, place, group,
-    table_ts, table_cpu, table_tid, table_off, table_size, stream_ts, stream_cpu, stream_tid,
-    stream_kind,
+    order, table_of_kind, ts, cpu, tid, kind, off, size, counts, group_of_kind, cursor, starts,
+    rows, place, group, table_ts, table_cpu, table_tid, table_off, table_size, stream_ts,
+    stream_cpu, stream_tid, stream_kind,
 ):  # fmt: skip
     """Write the rows of `order` as the stream, and grouped by table, in order of time within each.
 
-    order: int64[n]; table_of_kind: int32[k]; ts, cpu, tid, kind, off, size: by row. Filled:
-    counts int64[k], rows of each kind; starts int64[t + 1], where each table begins in the grouped
-    columns; those, all [n]: rows, place (number in `order`), group (which of its table's kinds
-    that have rows it is, in order of their numbers), table_*; and stream_*, columns in `order`.
+    order: int64[n]; table_of_kind: int32[k]; ts, cpu, tid, kind, off, size: by row. Scratch:
+    group_of_kind int32[k], cursor int64[t]. Filled: counts int64[k], rows of each kind; starts
+    int64[t + 1], where each table begins in the grouped columns; those, all [n]: rows, place
+    (number in `order`), group (which of its table's kinds that have rows it is, in order of their
+    numbers), table_*; and stream_*, columns in `order`.
     """
     counts[:] = 0
     for at in range(order.size):
         counts[kind[order[at]]] += 1
     starts[:] = 0
-    group_of_kind = np.zeros(counts.size, np.int32)
-    groups = np.zeros(starts.size, np.int32)
+    cursor[:] = 0
     for k in range(counts.size):
         table = table_of_kind[k]
         starts[table + 1] += counts[k]
         if counts[k] > 0:
-            group_of_kind[k] = groups[table]
-            groups[table] += 1
-    for table in range(1, starts.size):
-        starts[table] += starts[table - 1]
-    cursor = starts[:-1].copy()
+            group_of_kind[k] = cursor[table]
+            cursor[table] += 1
+    for table in range(cursor.size):
+        cursor[table] = starts[table]
+        starts[table + 1] += starts[table]
     for at in range(order.size):
         row = order[at]
         k = kind[row]
@@ -129,3 +128,10 @@ def group_rows(  # type: ignore[no-untyped-def]
         table_off[to], table_size[to] = off[row], size[row]
         stream_ts[at], stream_cpu[at] = ts[row], cpu[row]
         stream_tid[at], stream_kind[at] = tid[row], k
+
+
+@typed_kernel("void(int64[::1], int32[::1], int64[::1], int64[::1])")
+def put_field(place, sizes, values, out):  # type: ignore[no-untyped-def]
+    """Write values[n] to out[place[n]], ABSENT where sizes[n] says that there is none."""
+    for n in range(place.size):
+        out[place[n]] = values[n] if sizes[n] >= 0 else ABSENT

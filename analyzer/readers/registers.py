@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from analyzer.arch.x86 import msrs
 from analyzer.readers.columns import enum_column, number_column
+from analyzer.readers.register_hash import SHIFT_OF_OP, classify, register_hash
 from analyzer.tables import BY_NAME
 
 __all__ = ["OPS", "name_again", "names_differ", "register_columns"]
@@ -24,14 +25,19 @@ ASSUMED_VENDOR = "GenuineIntel"
 
 
 def register_columns(
-    op: Array, address: Array, vendor: str | None = ASSUMED_VENDOR
+    op: Array, group: Array, address: Array, vendor: str | None = ASSUMED_VENDOR
 ) -> dict[str, pa.Array]:
-    """Return columns role, register and index for op int8[n] and address int64[n].
+    """Return columns role, register and index for address int64[n]; op int8[g] by group int32[n].
 
     All are null for an address that the catalogue of analyzer.arch.x86.msrs does not have, and
     without a vendor for one that two vendors have.
     """
-    role, register, index = msrs.classify(op, address, vendor)
+    known = register_hash(vendor)
+    role, register, index = (np.empty(address.size, np.int16) for _ in range(3))
+    classify(
+        op, group, address, SHIFT_OF_OP, known.key, known.role, known.register, known.index, role,
+        register, index,
+    )  # fmt: skip
     return {
         "role": enum_column(role, msrs.ROLES),
         "register": enum_column(register, msrs.REGISTER_NAMES),
@@ -54,9 +60,9 @@ def name_again(rows: pa.Table, vendor: str | None) -> pa.Table:
     """Return rows of pmu_access with their registers named as that vendor's."""
     ops = rows.column("op").combine_chunks()
     code_of = np.array([OPS.index(name) for name in ops.dictionary.to_pylist()], np.int8)
-    op = code_of[ops.indices.to_numpy()]
+    group = np.ascontiguousarray(ops.indices.to_numpy(), np.int32)
     address = rows.column("address").to_numpy().astype(np.int64)
-    for name, column in register_columns(op, address, vendor).items():
+    for name, column in register_columns(code_of, group, address, vendor).items():
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(
             place, rows.schema.field(place), column.cast(rows.schema.types[place])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from analyzer.jit import helper
+from analyzer.jit import helper, kernel
 from analyzer.timeline import forward as f
 from analyzer.timeline import kernels as k
 from analyzer.timeline import truth
@@ -174,7 +173,7 @@ def _attributed(cpus, state, since, v, c, ts, mark, episode, owns, out, filled):
         f._put_row(out, filled, f.O_POINT, ts, c, f.NONE, f.P_HOST_EVENTS, detail, f.ZERO, f.ZERO)
 
 
-@numba.njit(cache=True)
+@kernel
 def advance(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, property, first, second, tags, marks, episodes, rules, slot, wait,
     vcpus, state, cpus, since, seen, reasons, out, filled,
@@ -239,7 +238,7 @@ def advance(  # type: ignore[no-untyped-def]
                 slot[t] = wait[t]
 
 
-@numba.njit("void(int64[:, ::1], int64[:, ::1], int64, int64[:, :, ::1], int64[::1])", cache=True)
+@kernel
 def close(since, state, end, out, filled):  # type: ignore[no-untyped-def]
     """Judge at the recording's end what waits of the vCPUs that are on no CPU; as in `advance`."""
     for v in range(since.shape[0]):

@@ -8,11 +8,10 @@ Arrays of tids are indexed by tid + 1, so that "unknown" (-1) has a place.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from analyzer.arch.x86 import marks
-from analyzer.jit import helper
+from analyzer.jit import helper, kernel
 from analyzer.timeline.marks import KVM_RUN, Code, Property
 
 ENTRY, EXIT, USER_EXIT, FPU = int(Code.ENTRY), int(Code.EXIT), int(Code.USER_EXIT), int(Code.FPU)
@@ -60,7 +59,7 @@ def is_evidence(code, first):  # type: ignore[no-untyped-def]
     return code == ENTRY or code == EXIT or code == USER_EXIT or code == FPU or code == WAKEUP
 
 
-@numba.njit(cache=True)
+@kernel
 def learn(at, ts, cpu, tid, code, first, second, slot, born, open_tid, open_host, vcpus, found):  # type: ignore[no-untyped-def]
     """Forward pass over one chunk that begins at event number `at`.
 
@@ -125,7 +124,7 @@ def learn(at, ts, cpu, tid, code, first, second, slot, born, open_tid, open_host
     return True
 
 
-@numba.njit(cache=True)
+@kernel
 def look_ahead(  # type: ignore[no-untyped-def]
     cpu,
     tid,

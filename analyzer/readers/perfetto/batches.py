@@ -96,7 +96,8 @@ class Pieces:
                 nearest = self.chosen[at]
                 horizon = self.bundles.rows[nearest, layout.B_FIRST] + self.offsets[nearest]
             order = np.empty(rows.ts.size, np.int64)
-            order = order[: merge_runs(rows.ts, heads, tails, horizon, order)]
+            heap = np.empty_like(heads)
+            order = order[: merge_runs(rows.ts, heads, tails, horizon, heap, order)]
             yield rows, order, bundle
             carried = (rows, bundle, heads, tails) if at < self.chosen.size else None
 
@@ -138,54 +139,43 @@ class Pieces:
         begins = ends - lengths
         count = int(events.sum())
         event_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(events)))
-        ts, off = np.empty(count, np.int64), np.empty(count, np.int64)
-        tid, kind, size = (np.empty(count, np.int32) for _ in range(3))
-        bad = np.zeros(chosen.size, np.int64)
-        walk_events(
-            buf,
-            begins,
-            ends,
-            event_rows,
-            self.numbers,
-            self.kinds.lut,
-            ts,
-            tid,
-            kind,
-            off,
-            size,
-            bad,
-        )
-        self._report(bad, begins, index)
         switch_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(switches)))
         waking_rows = np.concatenate((np.zeros(1, np.int64), np.cumsum(wakings)))
-        compact, comm = self._compact(buf, begins, ends, switch_rows, waking_rows)
         n_switch, n_waking = int(switch_rows[-1]), int(waking_rows[-1])
-        compact_kind = np.concatenate(
-            (
-                np.full(n_switch, self.kinds.compact_switch, np.int32),
-                np.full(n_waking, self.kinds.compact_waking, np.int32),
-            )
+        # Events, then compact switches, then compact wake-ups.
+        total = count + n_switch + n_waking
+        ts, off = np.empty(total, np.int64), np.empty(total, np.int64)
+        tid, kind, size = (np.empty(total, np.int32) for _ in range(3))
+        bad = np.zeros(chosen.size, np.int64)
+        walk_events(
+            buf, begins, ends, event_rows, self.numbers, self.kinds.lut, ts[:count], tid[:count],
+            kind[:count], off[:count], size[:count], bad,
+        )  # fmt: skip
+        self._report(bad, begins, index)
+        compact, comm = self._compact(
+            buf, begins + index[:, layout.B_COMPACT], ends, switch_rows, waking_rows
         )
-        at_compact = np.arange(n_switch + n_waking)
+        ts[count:], off[count:] = compact[0], np.arange(n_switch + n_waking)
+        tid[count:], size[count:] = -1, 0
+        kind[count : count + n_switch] = self.kinds.compact_switch
+        kind[count + n_switch :] = self.kinds.compact_waking
+        rows_of = np.concatenate((events, switches, wakings))
 
         def spread(values: Array, kind: Any) -> Array:
             # A value of each bundle for every row of it.
-            values = values.astype(kind)
-            parts = [np.repeat(values, counts) for counts in (events, switches, wakings)]
-            return np.concatenate(parts)
+            return np.repeat(np.tile(values.astype(kind), 3), rows_of)
 
-        times = np.concatenate((ts, compact[0]))
         if self.offsets[chosen].any():
-            times += spread(self.offsets[chosen], np.int64)
+            ts += spread(self.offsets[chosen], np.int64)
         new = Rows(
             buf=buf,
-            ts=times,
+            ts=ts,
             cpu=spread(index[:, layout.B_CPU], np.int32),
-            tid=np.concatenate((tid, np.full(n_switch + n_waking, -1, np.int32))),
-            kind=np.concatenate((kind, compact_kind)),
-            off=np.concatenate((off, at_compact)),
-            size=np.concatenate((size, np.zeros(n_switch + n_waking, np.int32))),
-            origin=np.full(times.size, 3, np.int8),
+            tid=tid,
+            kind=kind,
+            off=off,
+            size=size,
+            origin=np.full(total, 3, np.int8),
             maps=spread(index[:, X_SYMBOLS], np.int32),
             compact=compact,
             comm=comm,

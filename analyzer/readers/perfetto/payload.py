@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from analyzer.jit import typed_kernel
 from analyzer.readers.perfetto.layout import read_varint, skip_value
 
 ABSENT_FIELD = np.int32(-1)
 
 
-@numba.njit(
+@typed_kernel(
     "void(uint8[::1], int64[::1], int32[::1], int32[::1], int16[:, ::1], int64[:, ::1], "
-    "int32[:, ::1])",
-    cache=True,
+    "int32[:, ::1])"
 )
 def payload_fields(buf, off, size, group, slots, values, sizes):  # type: ignore[no-untyped-def]
     """Read wanted fields of n payloads.
@@ -63,10 +62,9 @@ def payload_fields(buf, off, size, group, slots, values, sizes):  # type: ignore
                 break
 
 
-@numba.njit(
+@typed_kernel(
     "void(uint8[::1], int64[::1], int32[::1], uint8[::1], int64[::1], int64[::1], "
-    "int64[:, ::1], int32[:, ::1])",
-    cache=True,
+    "int64[:, ::1], int32[:, ::1])"
 )
 def legacy_fields(buf, off, size, names, name_ends, numbers, values, sizes):  # type: ignore[no-untyped-def]
     """Read wanted fields of n legacy generic events ({event_name, field[] {name, value}}).

@@ -228,13 +228,13 @@ class _Merger:
         for number, kind in enumerate(kinds):
             if kind.name == "sched_switch" and kind.form != "compact":
                 role_of_kind[number] = 1
-        role = role_of_kind[data.kind]
         self.contradictions += int(
             rebuild_threads(
                 order,
                 data.cpu,
-                role,
-                self._next_pids(data, role),
+                data.kind,
+                role_of_kind,
+                self._next_pids(data, np.flatnonzero(role_of_kind == 1)),
                 bundle,
                 data.tid,
                 data.origin,
@@ -252,7 +252,8 @@ class _Merger:
 
     def _note_losses(self, bundle: Array) -> None:
         # A bundle's neighbour on its CPU was decoded with it or before it, so its end is known.
-        for b in np.flatnonzero(np.bincount(bundle)).tolist():
+        begins = np.flatnonzero(bundle[1:] != bundle[:-1]) + 1
+        for b in {int(bundle[0]), *bundle[begins].tolist()} if bundle.size else ():
             if self.lost[b] < 0:
                 before = int(self.before[b])
                 ended = int(self.pieces.last_of_bundle[before]) if before >= 0 else None
@@ -260,15 +261,16 @@ class _Merger:
                 row = self.rows[b]
                 self.lost[b] = bool(row[layout.B_LOST]) or bool(row[X_DROPPED]) or late
 
-    def _next_pids(self, data: Rows, role: Array) -> Array:
+    def _next_pids(self, data: Rows, switches: Array) -> Array:
+        # switches: kinds of switches in full.
         found = np.zeros(data.ts.size, np.int64)
-        compact = np.flatnonzero(role == 2)
+        compact = np.flatnonzero(data.kind == self.kinds.compact_switch)
         found[compact] = data.compact[2, data.off[compact]]
-        for number in np.unique(data.kind[role == 1]).tolist():
+        for number in switches.tolist():
             at = np.flatnonzero(data.kind == number)
             slots = np.full((1, 64), -1, np.int16)
             field = self.kinds.kinds[number].fields.get("next_pid", -1)
-            if not 0 <= field < 64:
+            if at.size == 0 or not 0 <= field < 64:
                 continue
             slots[0, field] = 0
             values, sizes = np.zeros((1, at.size), np.int64), np.empty((1, at.size), np.int32)

@@ -5,10 +5,9 @@ Source: perfetto:protos/perfetto/trace/ftrace/{ftrace_event,ftrace_event_bundle}
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from analyzer.jit import helper
+from analyzer.jit import helper, typed_kernel
 from analyzer.readers.perfetto.layout import (
     N_COMPACT,
     N_EVENT,
@@ -25,10 +24,9 @@ W_TIME, W_PID, W_CPU, W_PRIO, W_COMM, W_FLAGS = range(6)
 ABSENT = np.int64(-(2**63))
 
 
-@numba.njit(
+@typed_kernel(
     "int64(uint8[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], int64[::1], "
-    "int32[::1], int32[::1], int64[::1], int32[::1], int64[::1])",
-    cache=True,
+    "int32[::1], int32[::1], int64[::1], int32[::1], int64[::1])"
 )
 def walk_events(buf, begins, ends, rows, numbers, lut, ts, tid, kind, off, size, bad):  # type: ignore[no-untyped-def]
     """Decode the event[] of several bundles.
@@ -116,25 +114,15 @@ def _packed(buf, pos, end, out, at, room, delta):  # type: ignore[no-untyped-def
     return count
 
 
-@numba.njit(
+@typed_kernel(
     "int64(uint8[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], "
-    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1])",
-    cache=True,
+    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1])"
 )
 def walk_compact(  # type: ignore[no-untyped-def]
-    buf,
-    begins,
-    ends,
-    switch_rows,
-    waking_rows,
-    numbers,
-    columns,
-    switches,
-    wakings,
-    names,
+    buf, begins, ends, switch_rows, waking_rows, numbers, columns, switches, wakings, names,
     name_rows,
-):
-    """Decode the compact_sched of several bundles.
+):  # fmt: skip
+    """Decode the compact_sched of several bundles, which begins at `begins` or later in each.
 
     switch_rows, waking_rows: int64[n + 1], where each bundle's rows go. columns: int32[m], by field
     number of CompactSched: 0..4 a row of switches, 16..21 a row of wakings plus 16, 32 the intern

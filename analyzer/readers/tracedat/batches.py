@@ -268,5 +268,5 @@ class Pieces:
         )  # fmt: skip
         tails = np.cumsum(counts)
         order = np.empty(rows.ts.size, np.int64)
-        merge_runs(rows.ts, tails - counts, tails, EVERYTHING, order)
+        merge_runs(rows.ts, tails - counts, tails, EVERYTHING, np.empty_like(tails), order)
         return rows, order

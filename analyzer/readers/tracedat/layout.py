@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from analyzer.jit import helper
+from analyzer.jit import helper, typed_kernel
 
 __all__ = [
     "BAD_PAGE_WORDS",
@@ -93,10 +93,9 @@ def _absolute(stamp, now):  # type: ignore[no-untyped-def]
     return stamp
 
 
-@numba.njit(
+@typed_kernel(
     "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1], int32[::1], int32[::1], "
-    "int32[::1], uint8[::1], int64[:, ::1])",
-    cache=True,
+    "int32[::1], uint8[::1], int64[:, ::1])"
 )
 def walk_pages(buf, layout, lut, ts, off, size, kind, tid, flags, pages):  # type: ignore[no-untyped-def]
     """Decode the pages that stand back to back in `buf`; the last may be cut.
@@ -177,10 +176,9 @@ def walk_pages(buf, layout, lut, ts, off, size, kind, tid, flags, pages):  # typ
     return rows
 
 
-@numba.njit(
+@typed_kernel(
     "void(uint8[::1], int64[::1], int32[::1], int32[::1], int32[:, :, ::1], boolean, "
-    "int64[:, ::1], int32[:, ::1])",
-    cache=True,
+    "int64[:, ::1], int32[:, ::1])"
 )
 def gather_fields(buf, off, size, group, fields, big, values, sizes):  # type: ignore[no-untyped-def]
     """Read wanted fields of n records.

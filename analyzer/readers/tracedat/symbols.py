@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
 from analyzer.errors import InputError
+from analyzer.jit import typed_kernel
 
 __all__ = ["Symbols"]
 
@@ -20,7 +20,7 @@ SHORTEST_LINE = 6
 FARTHEST = 1 << 20
 
 
-@numba.njit("int64(uint8[::1], uint64[::1], int64[::1], int64[::1])", cache=True)
+@typed_kernel("int64(uint8[::1], uint64[::1], int64[::1], int64[::1])")
 def parse_lines(buf, address, begin, length):  # type: ignore[no-untyped-def]
     """Read lines `hex type name[ module]` of functions (types t, T, w, W); return how many.
 

@@ -222,20 +222,20 @@ def _who(burst, access, first, end, level, mediated, is_vcpu):  # type: ignore[n
 
 @helper
 def flush(  # type: ignore[no-untyped-def]
-    at, cpu, level, access, burst, x, is_vcpu, mediated, steps, direction, count, marks,
+    at, cpu, level, access, burst, x, is_vcpu, mediated, steps, direction, found, count, marks,
     episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Decide about the burst that ends here and empty it.
 
     access, burst: one row of push's. x: state of the CPU. mediated: the recording shows KVM's
-    swaps. count: int64[4] (N_*), carried. filled: int64[3], rows of swaps, episodes and patches.
+    swaps. found: room for parse.find_swaps. count: int64[4] (N_*), carried. filled: int64[3], rows
+    of swaps, episodes and patches.
     """
     size = burst[B_SIZE]
     if size == 0:
         return
     token, index, actor = access[:, A_TOKEN], access[:, A_INDEX], access[:, A_ACTOR]
     if level == TASK and direction.size:
-        found = np.empty((size, p.SWAP_COLUMNS), np.int64)
         expected = x[X_COUNTERS] if mediated else -1
         many = p.find_swaps(token, index, size, steps, direction, expected, actor, found)
         for w in range(many):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from analyzer.jit import helper
+from analyzer.jit import helper, kernel
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
+from analyzer.timeline.attribution.tokens import token_of
 from analyzer.timeline.attribution.words import Mark
 
 PERF_CORE = int(Mark.PERF_CORE)
@@ -16,8 +16,8 @@ PERF_CORE = int(Mark.PERF_CORE)
 
 @helper
 def _end_bursts(  # type: ignore[no-untyped-def]
-    at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, count, marks,
-    episodes_of, patches, swaps, episodes, filled,
+    at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps, direction, found, count,
+    marks, episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     # Innermost first: an NMI inside a swap is before the swap's end.
     for level in (b.NMI, b.HARD, b.TASK):
@@ -28,33 +28,37 @@ def _end_bursts(  # type: ignore[no-untyped-def]
             is_vcpu = 0 <= t < slot.size and slot[t] >= 0
             b.flush(
                 at, c, level, accesses[n], burst[n], cpus[c], is_vcpu, mediated, steps, direction,
-                count, marks, episodes_of, patches, swaps, episodes, filled,
+                found, count, marks, episodes_of, patches, swaps, episodes, filled,
             )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@kernel
 def attribute(  # type: ignore[no-untyped-def]
-    at, ts, cpu, tid, code, flags, first, second, kind_class, token, index, slot, mediated,
-    timers_recorded, named, ends, steps, direction, cpus, accesses, burst, shadow, count, marks,
-    episodes_of, patches, swaps, episodes, filled,
+    at, ts, cpu, tid, code, flags, first, second, kind_class, key, tokens, indexes, slot,
+    mediated, timers_recorded, named, ends, steps, direction, found, cpus, accesses, burst, shadow,
+    count, marks, episodes_of, patches, swaps, episodes, filled,
 ):  # fmt: skip
     """Attribute the accesses of one chunk that begins at event number `at`.
 
-    token int64[n]: 0 no access, -1 an access of no core PMU register; index int64[n]. kind_class
-    uint8[n], see contexts.follow; named: functions have names, so perf's are known; ends: the last
-    chunk, with which all bursts end. slot int32[tids]: vCPU of a tid or -1. State: cpus int64[c,
-    CPU_COLUMNS], accesses int64[c * 3, ROOM, columns], burst int64[c * 3, BURST_COLUMNS], shadow
-    int64[c, SHADOWS], count int64[4]. Written: marks uint16[n], episodes_of int32[n] (-1: none),
-    patches int64[p, 3] (event, bits, episode) for events of chunks before, swaps and episodes rows;
-    filled int64[3] how many of each.
+    key, tokens, indexes: of tokens.Tokens. kind_class uint8[n], see contexts.follow; named:
+    functions have names, so perf's are known; ends: the last chunk, with which all bursts end. slot
+    int32[tids]: vCPU of a tid or -1. State: cpus int64[c, CPU_COLUMNS], accesses int64[c * 3, ROOM,
+    columns], burst int64[c * 3, BURST_COLUMNS], shadow int64[c, SHADOWS], count int64[4].
+
+    Written: marks uint16[n], episodes_of int32[n] (-1: none), patches int64[p, 3] (event, bits,
+    episode) for events of chunks before, swaps and episodes rows; filled int64[3] how many of each.
     """
     for n in range(ts.size):
-        c, what, here = np.int64(cpu[n]), np.int64(code[n]), token[n]
-        if here < 0:
-            continue
+        c, what = np.int64(cpu[n]), np.int64(code[n])
+        is_access = what == k.MSR_READ or what == k.MSR_WRITE or what == k.RDPMC
+        token, index = np.int64(0), np.int64(0)
+        if is_access:
+            token, index = token_of(key, tokens, indexes, what, first[n], second[n])
+            if token == 0:
+                continue
         level = x.level_of(cpus, c, flags[n])
         own = flags[n] == x.NO_FLAGS and what >= k.WINDOW_BEGIN
-        if here == 0:
+        if not is_access:
             # With flags, an event of a lower level shows that the levels above are over.
             known = flags[n] != x.NO_FLAGS
             nmi = what == k.NMI or (known and level != b.NMI) or (own and what != k.NMI_IN)
@@ -74,7 +78,7 @@ def attribute(  # type: ignore[no-untyped-def]
             if task or hard or nmi:
                 _end_bursts(
                     at, c, task, hard, nmi, accesses, burst, cpus, slot, mediated, steps,
-                    direction, count, marks, episodes_of, patches, swaps, episodes, filled,
+                    direction, found, count, marks, episodes_of, patches, swaps, episodes, filled,
                 )  # fmt: skip
             if what == k.EXIT:
                 cpus[c, b.X_EXIT] = at + n
@@ -90,8 +94,8 @@ def attribute(  # type: ignore[no-untyped-def]
             count[b.N_FULL] += size == b.ROOM
             _end_bursts(
                 at, c, level == b.TASK, level == b.HARD, b.YES, accesses, burst, cpus, slot,
-                mediated, steps, direction, count, marks, episodes_of, patches, swaps, episodes,
-                filled,
+                mediated, steps, direction, found, count, marks, episodes_of, patches, swaps,
+                episodes, filled,
             )  # fmt: skip
             size = 0
         if size == 0:
@@ -101,10 +105,10 @@ def attribute(  # type: ignore[no-untyped-def]
             burst[row, b.B_VCPU] = np.int64(slot[t]) if 0 <= t < slot.size else -1
             burst[row, b.B_LOADED] = cpus[c, b.X_LOADED]
             burst[row, b.B_CUT] = cpus[c, x.X_FRESH]
-        b.push(accesses, burst, row, shadow, c, here, index[n], second[n], at + n, ts[n])
+        b.push(accesses, burst, row, shadow, c, token, index, second[n], at + n, ts[n])
     if ends:
         for each in range(cpus.shape[0]):
             _end_bursts(
                 at, each, b.YES, b.YES, b.YES, accesses, burst, cpus, slot, mediated, steps,
-                direction, count, marks, episodes_of, patches, swaps, episodes, filled,
+                direction, found, count, marks, episodes_of, patches, swaps, episodes, filled,
             )  # fmt: skip

@@ -135,7 +135,7 @@ class ProbeAttribution(Attribution):
         swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
         at = 0
         for number in range(self.spool.chunks):
-            chunk = self.spool.chunk(number, self.codes)
+            chunk = self.chunk = self.spool.chunk(number, self.codes)
             size = chunk.ts.size
             kind = np.maximum(chunk.kind, -1)
             classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)

@@ -14,11 +14,10 @@ are part of it. A host that follows single threads (perf record -t) cannot be to
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from analyzer.arch.arm64.probes import CALLED, Meaning
-from analyzer.jit import helper
+from analyzer.jit import helper, kernel
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -210,7 +209,7 @@ def _context(cpus, c, level, tid, timers_recorded):  # type: ignore[no-untyped-d
     return x.IN if tid == cpus[c, x.X_NEXT] else x.OTHER
 
 
-@numba.njit(cache=True)
+@kernel
 def attribute_probes(  # type: ignore[no-untyped-def]
     at, ts, cpu, tid, code, flags, first, second, kind_class, meaning, token, slot, vpmu,
     overflows_probed, edges_probed, timers_recorded, ends, cpus, states, accesses, burst, count,

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from analyzer.jit import kernel
 from analyzer.readers.columns import enum_column, number_column, record_batch
 from analyzer.tables import BY_NAME
+from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution.match import DIRECTIONS, Grammars
 from analyzer.timeline.attribution.words import ACTORS, CONTEXTS, Context
-from analyzer.timeline.marks import Code
 from analyzer.timeline.spool import Chunk
 
 __all__ = ["attributed_rows", "called_rows", "found_rows"]
@@ -23,8 +24,7 @@ SWAP_KINDS = (*DIRECTIONS[:2], "again")
 TOLD = (None, "told", "untold")
 EDGES = {Context.SWITCH_OUT: 0, Context.SWITCH_IN: 1}
 CONTEXTS_ONCE = tuple(dict.fromkeys(CONTEXTS[1:]))
-_CONTEXT_CODE = np.array([-1, *(CONTEXTS_ONCE.index(name) for name in CONTEXTS[1:])], np.int8)
-_ACCESSES = [int(Code.MSR_READ), int(Code.MSR_WRITE), int(Code.RDPMC)]
+_CONTEXT_CODE = np.array([-1, *(CONTEXTS_ONCE.index(name) for name in CONTEXTS[1:])], np.int16)
 
 
 def _number(table: str, column: str, values: Array, present: Array | None = None) -> pa.Array:
@@ -86,23 +86,42 @@ def found_rows(
         yield name, record_batch(name, columns, len(episodes))
 
 
+@kernel
+def _accesses(ts, cpu, code, marks, episodes, context_code, out_ts, out_cpu, actor, context, of):  # type: ignore[no-untyped-def]
+    # Packs what is known of the accesses of a chunk; returns how many there are.
+    rows = 0
+    for n in range(ts.size):
+        what = code[n]
+        if what == k.MSR_READ or what == k.MSR_WRITE or what == k.RDPMC:
+            out_ts[rows], out_cpu[rows], of[rows] = ts[n], cpu[n], episodes[n]
+            actor[rows] = np.int16(marks[n] & 15) - 1
+            context[rows] = context_code[(marks[n] >> 4) & 15]
+            rows += 1
+    return rows
+
+
 def attributed_rows(
     chunk: Chunk, marks: Array, episodes: Array
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Yield rows of pmu_attribution: one for each register access of the chunk, in its order."""
-    rows = np.flatnonzero(np.isin(chunk.code, _ACCESSES))
-    if not rows.size:
+    size = chunk.ts.size
+    ts, cpu, episode = np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size, np.int64)
+    actor, context = np.empty(size, np.int16), np.empty(size, np.int16)
+    rows = _accesses(
+        chunk.ts, chunk.cpu, chunk.code, marks, episodes, _CONTEXT_CODE, ts, cpu, actor, context,
+        episode,
+    )  # fmt: skip
+    if not rows:
         return
     name = "pmu_attribution"
-    actor = (marks[rows] & 15).astype(np.int8)
     columns = {
-        "ts": _number(name, "ts", chunk.ts[rows]),
-        "cpu": _number(name, "cpu", chunk.cpu[rows]),
-        "actor": enum_column(actor - 1, ACTORS[1:]),
-        "context": enum_column(_CONTEXT_CODE[(marks[rows] >> 4) & 15], CONTEXTS_ONCE),
-        "episode": _number(name, "episode", episodes[rows], episodes[rows] >= 0),
+        "ts": _number(name, "ts", ts[:rows]),
+        "cpu": _number(name, "cpu", cpu[:rows]),
+        "actor": enum_column(actor[:rows], ACTORS[1:]),
+        "context": enum_column(context[:rows], CONTEXTS_ONCE),
+        "episode": _number(name, "episode", episode[:rows], episode[:rows] >= 0),
     }
-    yield name, record_batch(name, columns, rows.size)
+    yield name, record_batch(name, columns, rows)
 
 
 def called_rows(

@@ -22,7 +22,7 @@ from analyzer.timeline.attribution.handlers import Handlers
 from analyzer.timeline.attribution.kernel import attribute
 from analyzer.timeline.attribution.match import compile_grammars
 from analyzer.timeline.attribution.rows import attributed_rows
-from analyzer.timeline.attribution.tokens import tokens_of
+from analyzer.timeline.attribution.tokens import Tokens
 from analyzer.timeline.marks import KindCodes
 from analyzer.timeline.spool import Chunk, Spool
 
@@ -60,6 +60,7 @@ class Attribution:
         self.count = np.zeros(4, np.int64)
         self._last: dict[int, bool] = {}  # whether the guest's state is on, per CPU
         self.mediated = False
+        self.chunk: Chunk | None = None  # the one that `run` is at
         self.settled = 0  # rows that are yet to come end here or later
         self.filters = False  # EL0's filters are set at vcpu load and put, no register is swapped
         self.unshown = 0  # swaps found by grammars that no recording of ours shows
@@ -98,23 +99,24 @@ class Attribution:
         state[:, b.X_EXIT] = -1
         accesses = np.zeros((cpus * b.LEVELS, b.ROOM, b.ACCESS_COLUMNS), np.int64)
         burst = np.zeros((cpus * b.LEVELS, b.BURST_COLUMNS), np.int64)
+        found = np.empty((b.ROOM, p.SWAP_COLUMNS), np.int64)
         shadow = np.full((cpus, b.SHADOWS), b.UNKNOWN_VALUE, np.int64)
         swaps, episodes = Waiting(b.SWAP_ROW, b.S_END), Waiting(b.EPISODE_ROW, b.E_END)
+        tokens = Tokens(self.vendor)
         at = 0
         for number in range(self.spool.chunks):
-            chunk = self.spool.chunk(number, self.codes)
+            chunk = self.chunk = self.spool.chunk(number, self.codes)
             size = chunk.ts.size
-            token, index = self._tokens(chunk)
             classes = handlers.classes(chunk.code, chunk.kind, chunk.first, chunk.second)
             marks, episodes_of = np.zeros(size, np.uint16), np.full(size, -1, np.int32)
             out = self._outputs(size + cpus * b.LEVELS * b.ROOM)
             ends = number == self.spool.chunks - 1
             attribute(
                 at, chunk.ts, chunk.cpu, chunk.tid, chunk.code, chunk.flags, chunk.first,
-                chunk.second, classes, token, index, self.slot, self.mediated,
-                handlers.timers_recorded, handlers.named, ends, self.grammars.steps,
-                self.grammars.direction, state, accesses, burst, shadow, self.count, marks,
-                episodes_of, *out,
+                chunk.second, classes, tokens.key, tokens.token, tokens.index, self.slot,
+                self.mediated, handlers.timers_recorded, handlers.named, ends,
+                self.grammars.steps, self.grammars.direction, found, state, accesses, burst,
+                shadow, self.count, marks, episodes_of, *out,
             )  # fmt: skip
             self._keep(at, marks, episodes_of)
             self._settle(out, swaps, episodes)
@@ -127,15 +129,17 @@ class Attribution:
         swap, episode = swaps.take(before), episodes.take(before)
         # An NMI's burst ends before the swap that it lies in: whether the guest's state was on is
         # only known when that swap is.
-        for cpu in np.unique(episode[:, b.E_CPU]).tolist():
-            mine = episode[:, b.E_CPU] == cpu
+        for cpu in range(self.spool.top_cpu + 1):
+            mine = np.flatnonzero(episode[:, b.E_CPU] == cpu)
             done = swap[swap[:, b.S_CPU] == cpu]
-            done = done[np.argsort(done[:, b.S_DONE], kind="stable")]
-            at = np.searchsorted(done[:, b.S_DONE], episode[mine, b.E_TS]) - 1
-            states = np.append(done[:, b.S_KIND] == p.LOAD, self._last.get(cpu, False))
-            episode[mine, b.E_LOADED] = states[at]
-        for cpu, kind in swap[:, (b.S_CPU, b.S_KIND)].tolist():
-            self._last[cpu] = kind == p.LOAD
+            last = self._last.get(cpu, False)
+            if len(done):
+                self._last[cpu] = bool(done[-1, b.S_KIND] == p.LOAD)
+            if mine.size:
+                done = done[np.argsort(done[:, b.S_DONE], kind="stable")]
+                at = np.searchsorted(done[:, b.S_DONE], episode[mine, b.E_TS]) - 1
+                states = np.append(done[:, b.S_KIND] == p.LOAD, last)
+                episode[mine, b.E_LOADED] = states[at]
         return swap, episode
 
     def _outputs(self, room: int) -> tuple[Array, Array, Array, Array]:
@@ -146,13 +150,6 @@ class Attribution:
             np.empty((room, b.EPISODE_ROW), np.int64),
             np.zeros(3, np.int64),
         )
-
-    def _tokens(self, chunk: Chunk) -> tuple[Array, Array]:
-        token, index = np.zeros(chunk.ts.size, np.int64), np.zeros(chunk.ts.size, np.int64)
-        rows, found, which = tokens_of(chunk.code, chunk.first, chunk.second, self.vendor)
-        token[rows] = np.where(found == 0, -1, found)
-        index[rows] = which
-        return token, index
 
     def _open_since(self, accesses: Array, burst: Array) -> int:
         is_open = np.flatnonzero(burst[:, b.B_SIZE] > 0)

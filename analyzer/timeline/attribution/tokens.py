@@ -1,19 +1,20 @@
-"""Which token is an access? Address, operation and value of a chunk's events, classed at once."""
+"""Which token is an access? By its address, operation and value."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from analyzer.arch.x86 import marks, msrs
 from analyzer.arch.x86.swaps import Token
-from analyzer.timeline.marks import Code
+from analyzer.jit import helper
+from analyzer.readers.register_hash import SHIFT_OF_OP, find, register_hash
+from analyzer.timeline import kernels as k
 
-__all__ = ["CORE_ROLES", "tokens_of"]
+__all__ = ["Tokens", "token_of"]
 
-Array = np.ndarray[Any, Any]
-_OPS = {int(Code.MSR_READ): msrs.READ, int(Code.MSR_WRITE): msrs.WRITE, int(Code.RDPMC): msrs.RDPMC}
+READ, WRITE, RDPMC = msrs.READ, msrs.WRITE, msrs.RDPMC
+RDPMC_SHIFT = int(SHIFT_OF_OP[RDPMC])
+LVTPC_HOST, LVTPC_GUEST = int(Token.LVTPC_HOST), np.int64(Token.LVTPC_GUEST)
 # (role, op) -> token where the value is not zero, token where it is.
 _T = Token
 _TOKENS = {
@@ -34,33 +35,33 @@ _TOKENS = {
     ("fixed_ctrl", msrs.WRITE): (_T.FIXED_CTRL_WRITE, _T.FIXED_CTRL_ZERO),
     ("lvtpc", msrs.WRITE): (_T.LVTPC_HOST, _T.LVTPC_HOST),
 }
-CORE_ROLES = frozenset(role for role, _ in _TOKENS)
 # Roles whose accesses belong to whatever burst they stand in, and decide nothing.
 _BESIDE = ("pebs", "ds_area", "lbr", "extra_reg")
-_TABLE = np.zeros((len(msrs.ROLES) + 1, 3, 2), np.int64)
+_TABLE = np.zeros((len(msrs.ROLES) + 1, 3, 2), np.int32)
 for (_role, _op), _pair in _TOKENS.items():
     _TABLE[msrs.ROLES.index(_role), _op] = [int(token) for token in _pair]
 for _role in _BESIDE:
     _TABLE[msrs.ROLES.index(_role)] = int(_T.OTHER)
-_LVTPC = msrs.ROLES.index("lvtpc")
 
 
-def tokens_of(
-    code: Array, first: Array, second: Array, vendor: str | None
-) -> tuple[Array, Array, Array]:
-    """Return rows int64[k] of the accesses, token int64[k] (0: no core PMU register), index
-    int64[k] (0 where the register is none of several).
+class Tokens:
+    """Tokens of one vendor's registers, by place in readers.register_hash: key int64[m]; token
+    int32[m, 3, 2] by operation and whether the value is 0, 0: no core PMU register; index int64[m],
+    0 where the register is none of several."""
 
-    code uint8[n], first (address) and second (value) int64[n] of a chunk.
-    """
-    rows = np.flatnonzero(np.isin(code, list(_OPS)))
-    op = np.zeros(256, np.int8)
-    for number, operation in _OPS.items():
-        op[number] = operation
-    ops = op[code[rows]]
-    address, value = first[rows], second[rows]
-    role, _, index = msrs.classify(ops, address, vendor)
-    token = _TABLE[role, ops, (value == 0).astype(np.int8)]
-    guest = (role == _LVTPC) & (value & 0xFF == marks.GUEST_VECTOR) & (token != 0)
-    token[guest] = int(Token.LVTPC_GUEST)
-    return rows, token, np.maximum(index, 0).astype(np.int64)
+    def __init__(self, vendor: str | None) -> None:
+        registers = register_hash(vendor)
+        self.key = registers.key
+        self.token = _TABLE[registers.role]
+        self.index = np.maximum(registers.index, 0).astype(np.int64)
+
+
+@helper
+def token_of(key, tokens, indexes, code, address, value):  # type: ignore[no-untyped-def]
+    """Return token and index of one access: its code, and the columns of Tokens."""
+    op = WRITE if code == k.MSR_WRITE else (READ if code == k.MSR_READ else RDPMC)
+    place = find(key, address + (RDPMC_SHIFT if op == RDPMC else 0))
+    token = tokens[place, op, 1 if value == 0 else 0]
+    if token & LVTPC_HOST and value & 0xFF == marks.GUEST_VECTOR:
+        return LVTPC_GUEST, indexes[place]
+    return np.int64(token), indexes[place]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numba
-
-from analyzer.jit import helper
+from analyzer.jit import helper, kernel
 from analyzer.timeline import kernels as k
 from analyzer.timeline.attribution import bursts as b
 from analyzer.timeline.attribution import contexts as x
@@ -53,7 +51,7 @@ def _rule_of(cpus, c, code, kind_class, call, flags, own_vcpu, timers_recorded):
     return NOBODY
 
 
-@numba.njit(cache=True)
+@kernel
 def infer(  # type: ignore[no-untyped-def]
     ts, cpu, tid, code, flags, first, second, kind_class, call, slot, applied, context,
     timers_recorded, cpu_events, tid_events, cpus, count, marks, numbers, rows, filled,
@@ -98,7 +96,7 @@ def infer(  # type: ignore[no-untyped-def]
         count[-1] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def finish(ts, cpus, rows, filled):  # type: ignore[no-untyped-def]
     """End what still runs at the end of the recording, at ts; arguments as in `infer`."""
     for c in range(cpus.shape[0]):

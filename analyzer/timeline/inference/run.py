@@ -182,8 +182,8 @@ def beside(
         tables = dict(found_rows(swaps, episodes, attribution.grammars))
         if inference.is_applied:
             # The last step is behind the last chunk.
-            if number < spool.chunks:
-                rows, _, _ = inference.feed(spool.chunk(number, attribution.codes))
+            if number < spool.chunks and attribution.chunk is not None:
+                rows, _, _ = inference.feed(attribution.chunk)
             else:
                 rows = inference.finish()
             waiting = np.concatenate((waiting, rows))
