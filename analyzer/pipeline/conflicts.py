@@ -275,7 +275,7 @@ def timer_interrupts_met(timers: tuple[Array, Array], run: Run, part: Part) -> i
     if not ts.size:
         return None
     watched, at = ones_at(len(run.counts.vcpus), part.vcpus), of[:-1].copy()
-    return sum(int(count_within(rows, watched, ts, of, at)) for rows in run.slices.pieces())
+    return sum(int(count_within(rows, watched, ts[None], of, at)) for rows in run.slices.pieces())
 
 
 def summary_of(

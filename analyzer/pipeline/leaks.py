@@ -30,7 +30,7 @@ from analyzer.timeline.points import Kind
 __all__ = ["Leak", "find_leaks"]
 
 Array = np.ndarray[Any, Any]
-# Rows in order of group and time, and where each group's begin.
+# int64[k, n] in order of group and time, and where each group begins: replay.stays.seek.
 Groups = tuple[Array, Array]
 ROWS = 1 << 20
 LEAST, NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -53,13 +53,10 @@ class _Surroundings:
     chosen: Array
     watched: Array
     vm: Array
-    threads: Groups
-    own: Groups
-    code: Groups
-    used: Groups
-    writes: Groups
-    puts: Groups
-    lost: Groups
+    used: Array
+    lists: Array
+    of: Array
+    first: Array
     switched: bool
 
 
@@ -72,8 +69,8 @@ class Leak:
 
 
 def _groups(rows: Array, group: Array, groups: int) -> Groups:
-    # rows: int64[n] or int64[k, n], in order of group.
-    return np.ascontiguousarray(rows, np.int64), np.searchsorted(group, np.arange(groups + 1))
+    # rows: [n] or [k, n], in order of group and time.
+    return np.atleast_2d(rows).astype(np.int64), np.searchsorted(group, np.arange(groups + 1))
 
 
 def _surroundings_of(store: Store, part: Part) -> _Surroundings:
@@ -85,17 +82,29 @@ def _surroundings_of(store: Store, part: Part) -> _Surroundings:
     if part.end is not None:
         times[1] = part.end
     writes = _host_writes(store, cpus)
+    # In the order of replay.leaking's G_*.
+    every = [
+        *_threads(store, by_tid, cpus, len(numbers) + 1),
+        _user_code(store, part, len(vcpus)),
+        writes,
+        _puts(store, writes, cpus),
+        _lost(store, cpus),
+    ]
+    size = np.cumsum([0, *(rows.shape[1] for rows, _ in every)])
+    lists, of = np.zeros((3, size[-1]), np.int64), [np.zeros(1, np.int64)]
+    for at, (rows, begins) in zip(size.tolist(), every, strict=False):
+        lists[: len(rows), at : at + rows.shape[1]] = rows
+        of.append(begins[1:] + at)
+    first = np.cumsum([0, *(begins.size - 1 for _, begins in every)])
     return _Surroundings(
         times,
         ones_at(cpus, part.cpus),
         ones_at(len(vcpus), part.vcpus),
         np.array([numbers[row["tgid"]] for row in vcpus], np.int64),
-        *_threads(store, by_tid, cpus, len(numbers) + 1),
-        _user_code(store, part, len(vcpus)),
         _used(guest_counters_of(store), len(vcpus)),
-        writes,
-        _puts(store, writes, cpus),
-        _lost(store, cpus),
+        lists,
+        np.concatenate(of),
+        first,
         store.rows("sched_switch") > 0,
     )
 
@@ -141,8 +150,8 @@ def _threads(store: Store, by_tid: dict[int, int], cpus: int, vms: int) -> tuple
 
 
 def _user_code(store: Store, part: Part, vcpus: int) -> Groups:
-    # Begins, ends and CPUs of the stretches in which a vCPU's thread ran outside KVM_RUN.
-    names = ["ts", "end", "cpu", "vcpu"]
+    # Ends, begins and CPUs of the stretches in which a vCPU's thread ran outside KVM_RUN.
+    names = ["end", "ts", "cpu", "vcpu"]
     kept = [pl.DataFrame(schema=dict.fromkeys(names, pl.Int64))]
     for frame in _frames(store, "mode_slice", [*names, "mode"]):
         user = frame.filter(pl.col("mode").cast(pl.String) == "user").drop_nulls()
@@ -157,14 +166,14 @@ def _user_code(store: Store, part: Part, vcpus: int) -> Groups:
     return _groups(rows, found["vcpu"].to_numpy(), vcpus)
 
 
-def _used(counters: dict[int, int], vcpus: int) -> Groups:
-    # How many counters each vCPU uses, and which; -1 where nothing tells.
-    of, rows = np.full(vcpus, -1, np.int64), [0]
+def _used(counters: dict[int, int], vcpus: int) -> Array:
+    # Of each vCPU where it stands how many counters it uses, and which; -1 where nothing tells.
+    found = [-1] * vcpus
     for vcpu, mask in counters.items():
         bits = [bit for bit in range(COUNTERS) if mask >> bit & 1]
-        of[vcpu] = len(rows)
-        rows += [len(bits), *bits]
-    return np.array(rows, np.int64), of
+        found[vcpu] = len(found)
+        found += [len(bits), *bits]
+    return np.array(found, np.int64)
 
 
 def _host_writes(store: Store, cpus: int) -> Groups:
@@ -205,7 +214,7 @@ def _puts(store: Store, writes: Groups, cpus: int) -> Groups:
     puts = frame.filter(pl.col("kind").cast(pl.String) == "put").sort("cpu", "ts")
     begin, end, cpu = (puts[name].to_numpy() for name in ("ts", "end", "cpu"))
     masks = np.zeros(begin.size, np.int64)
-    times, of = writes
+    (times,), of = writes
     for group in np.flatnonzero(np.diff(of)).tolist():
         on, bit = divmod(group, COUNTERS)
         mine = slice(*np.searchsorted(cpu, [on, on + 1]).tolist())
@@ -245,19 +254,11 @@ def _leak(around: _Surroundings, run: Run, told: bool) -> dict[str, Leak]:
     # A stay and what follows its put are a window each.
     cpus, windows = around.chosen.size, np.zeros((2, 2), np.int64)
     held, nothing = no_puts(cpus), np.empty((0, q.PACKED_SLICE), np.int64)
-    # If perf is not told, no half of its own comes with a put.
-    puts = around.puts if told else (np.zeros((2, 0), np.int64), np.zeros(cpus + 1, np.int64))
-    at = [
-        of[:-1].copy()
-        for _, of in (
-            around.threads, around.own, around.code, around.writes, puts, around.lost,
-        )
-    ]  # fmt: skip
+    at = around.of[:-1].copy()
     for rows in chain(run.slices.pieces(), [nothing]):
         walk_leaks(
-            rows, rows is nothing, around.part, around.chosen, around.watched, around.vm,
-            *around.threads, at[0], *around.own, at[1], *around.code, at[2], *around.used,
-            *around.writes, at[3], *puts, at[4], *around.lost, at[5], held, windows,
+            rows, rows is nothing, told, around.part, around.chosen, around.watched, around.vm,
+            around.used, around.lists, around.of, at, around.first, held, windows,
         )  # fmt: skip
     # With their own thread's user code the stays leak for as long as it ran.
     own = int(run.counts.vcpus[:, q.N_USER].sum())

@@ -93,6 +93,7 @@ def course_of(store: Store, part: Part) -> Course:
 class Ground:
     """What all runs' stays are walked over: a course, and what of it is in the part.
 
+    lists, of: as replay.stays.walk_stays takes them. part, chosen, watched: what counts.
     held: bool[n], entries in the part; woken: of those, bool[m], before which the vCPU blocked.
     """
 
@@ -101,11 +102,13 @@ class Ground:
         if part.end is not None:
             self.part[1] = part.end
         self.chosen, self.watched = ones_at(cpus, part.cpus), ones_at(vcpus, part.vcpus)
-        self.entries, self.entry_of = _grouped(course.entries[:, 0], course.entries[:, 2], vcpus)
-        begins, self.block_of = _grouped(course.blocks[:, 0], course.blocks[:, 2], vcpus)
-        self.blocks = np.stack([begins, course.blocks[:, 1]])
-        order = np.argsort(course.exits[:, 1], kind="stable")
-        self.exits, self.exit_of = _grouped(course.exits[order, 0], course.exits[order, 1], vcpus)
+        exits = course.exits[np.argsort(course.exits[:, 1], kind="stable")]
+        some = (course.entries, course.blocks, exits)
+        self.lists = np.zeros((2, sum(map(len, some))), np.int64)
+        self.lists[0] = np.concatenate([rows[:, 0] for rows in some])
+        self.lists[1, len(course.entries) :][: len(course.blocks)] = course.blocks[:, 1]
+        group = [n * vcpus + rows[:, -1] for n, rows in enumerate(some)]
+        self.of = np.searchsorted(np.concatenate(group), np.arange(len(some) * vcpus + 1))
         self.held = part.holds(*course.entries.T)
         self.woken = _woken(course)[self.held]
 
@@ -131,25 +134,19 @@ class Walk:
 def walk_of(ground: Ground, run: Run) -> Walk:
     """Return what a run's stays come to."""
     cpus, vcpus = ground.chosen.size, ground.watched.size
-    at = np.stack([ground.entry_of[:-1], ground.block_of[:-1], ground.exit_of[:-1]], axis=1)
-    held, before = stays.no_puts(cpus), np.zeros((ground.entries.size, 2), np.int32)
+    at, held = ground.of[:-1].copy(), stays.no_puts(cpus)
+    before = np.zeros((ground.held.size, 2), np.int32)
     sums, by_cpu = np.zeros((2, 2), np.int64), np.zeros((cpus, 2), np.int64)
     on, longest = np.zeros(vcpus, np.int64), np.zeros(1, np.int64)
     nothing = np.empty((0, q.PACKED_SLICE), np.int64)
     for rows in chain(run.slices.pieces(), [nothing]):
         stays.walk_stays(
-            rows, rows is nothing, ground.part, ground.chosen, ground.watched, ground.entries,
-            ground.entry_of, ground.blocks, ground.block_of, ground.exits, ground.exit_of, at, held,
-            before, sums, by_cpu, on, longest,
+            rows, rows is nothing, ground.part, ground.chosen, ground.watched, ground.lists,
+            ground.of, at, held, before, sums, by_cpu, on, longest,
         )  # fmt: skip
     inside = before[ground.held]
     after = _pairs(inside[ground.woken])
     return Walk(sums, _pairs(inside), after, by_cpu, on, int(longest[0]))
-
-
-def _grouped(ts: Array, of: Array, groups: int) -> tuple[Array, Array]:
-    # Times in order of group and time, and where each group's begin.
-    return np.ascontiguousarray(ts, np.int64), np.searchsorted(of, np.arange(groups + 1))
 
 
 def _pairs(swaps: Array) -> Array:

@@ -283,7 +283,7 @@ SIGNATURE = numba.void(
 )  # fmt: skip
 
 
-@numba.njit(SIGNATURE, cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@numba.njit(SIGNATURE, cache=True, nogil=True, no_cfunc_wrapper=True, _nrt=False)  # type: ignore[call-overload]
 def replay(  # type: ignore[no-untyped-def]
     ts, cpu, vcpu, kind, detail, table, mask, hook, rules, cpus, vcpus, count, held, reason_of,
     reasons, totals, counted, watched, slices, meetings, filled,
