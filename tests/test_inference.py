@@ -43,7 +43,8 @@ IPI_IN, IPI_OUT = (
     w.Dense(n, "irq_vectors", f"call_function_single_{edge}", (("vector", w.INT64),))
     for n, edge in ((65612, "entry"), (65613, "exit"))
 )
-KINDS = (CSD_IN, CSD_OUT, IPI_IN, IPI_OUT)
+READ_MSR = w.Dense(65614, "msr", "read_msr", (("msr", w.UINT64), ("val", w.UINT64)))
+KINDS = (CSD_IN, CSD_OUT, IPI_IN, IPI_OUT, READ_MSR)
 VCPU, OTHER = 7, 9
 Event = tuple[int, int, str, dict[str, Any]]
 
@@ -349,3 +350,13 @@ def test_info_prints_each_rule_with_its_shares(
     assert "host event cycles:H, freq 997, exclude_guest True (says --host-event)" in printed
     print_info("x.vpmu", info_of(nothing))
     assert "tick-freq is not applied: nothing says" in capsys.readouterr().out
+
+
+# A handler that the recording's end cuts, with and without accesses on record.
+@pytest.mark.parametrize("accesses", [False, True])
+def test_a_handler_that_still_runs_at_the_end_counts(accesses: bool, tmp_path: Path) -> None:
+    cut = timer(130, MUX)[:1]
+    access = [(15, OTHER, "read_msr", {"msr": 0x1A0, "val": 0})] if accesses else []
+    store = load(tmp_path, {0: [*access, *guest(10), *timer(30, MUX), *cut]}, RECORD)
+    rows = store.read("host_episode").to_pylist()
+    assert [row["ts"] for row in rows if row["rule"] == "mux-timer"] == [30, 130]

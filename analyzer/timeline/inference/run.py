@@ -177,15 +177,11 @@ def beside(
     inference: Inference, attribution: Attribution, handlers: Handlers
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Yield rows of recorded_swap and of host_episode, what is inferred among what is observed."""
-    spool, waiting = attribution.spool, np.zeros((0, q.ROW), np.int64)
-    for number, (swaps, episodes) in enumerate(attribution.run(handlers)):
+    waiting = np.zeros((0, q.ROW), np.int64)
+    for swaps, episodes in attribution.run(handlers):
         tables = dict(found_rows(swaps, episodes, attribution.grammars))
-        if inference.is_applied:
-            # The last step is behind the last chunk.
-            if number < spool.chunks and attribution.chunk is not None:
-                rows, _, _ = inference.feed(attribution.chunk)
-            else:
-                rows = inference.finish()
+        if inference.is_applied and attribution.chunk is not None:
+            rows, _, _ = inference.feed(attribution.chunk)
             waiting = np.concatenate((waiting, rows))
             ready = waiting[:, q.E_END] < attribution.settled
             rows, waiting = waiting[ready], waiting[~ready]
@@ -194,6 +190,11 @@ def beside(
                 mine += [tables.pop("host_episode")] if "host_episode" in tables else []
                 yield from (("host_episode", batch) for batch in in_order(mine))
         yield from tables.items()
+    if inference.is_applied:
+        # What still runs where the recording ends.
+        rest = np.concatenate((waiting, inference.finish()))
+        if len(rest):
+            yield "host_episode", inference.batch(rest)
 
 
 def in_order(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
