@@ -18,6 +18,8 @@ edges wait, apart where accesses were recorded already and where they may not ha
 
 from __future__ import annotations
 
+import numpy as np
+
 from analyzer.jit import helper
 
 __all__ = ["CAUSES", "COUNTED_NAMES", "CUT", "LEVEL_NAMES", "SINCE_COLUMNS"]
@@ -44,8 +46,12 @@ CAUSES = (
     "several predicted stays in the recorded one",
     *CUT,
 )
-NO_RECORDED, MORE_RECORDED, NO_PREDICTED, MORE_PREDICTED = range(4)
-LOADS_LESS, LOADS_MORE, PUTS_LESS, PUTS_MORE = range(4, 8)
+# Constants that are passed on are numpy's numbers, see analyzer.jit.
+(
+    NO_RECORDED, MORE_RECORDED, NO_PREDICTED, MORE_PREDICTED,
+    LOADS_LESS, LOADS_MORE, PUTS_LESS, PUTS_MORE,
+) = np.arange(8)  # fmt: skip
+ONE = np.int64(1)
 COUNTER_OF = (UNMET, CROWDED, STRAY, SPANNING)
 # Per level, predicted edges since the window began: loads while accesses were recorded, loads
 # before that, puts.
@@ -111,7 +117,7 @@ def _before_load(row, levels, started):  # type: ignore[no-untyped-def]
         elif is_on and unsure > 0:
             unsure -= 1
         elif is_on or (bit == SCHED and not started):
-            _found(row, bit, LOADS_MORE, 1)
+            _found(row, bit, LOADS_MORE, ONE)
         if is_on:
             row[SEEN + bit] = 0
         row[COUNTS + bit * COUNTED + PREDICTED] += sure
@@ -187,9 +193,9 @@ def forget(since, v, levels):  # type: ignore[no-untyped-def]
             if row[ON] == 1:
                 _found(row, bit, MORE_PREDICTED, row[MET + bit] - 1)
             else:
-                _found(row, bit, LOADS_LESS if row[SEEN + bit] == 0 else PUTS_MORE, 1)
+                _found(row, bit, LOADS_LESS if row[SEEN + bit] == 0 else PUTS_MORE, ONE)
         elif row[ON] == 1:
             _found(row, bit, MORE_PREDICTED, row[MET + bit] - 1)
-            _found(row, bit, LOADS_MORE if row[MET + bit] == 0 else PUTS_LESS, 1)
+            _found(row, bit, LOADS_MORE if row[MET + bit] == 0 else PUTS_LESS, ONE)
         row[SEEN + bit], row[MET + bit] = UNCLEAR, UNCLEAR
     row[ON], row[ACCESS] = UNCLEAR, 0
