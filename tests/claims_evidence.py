@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.claims import CLAIMS, Evidence, Verdict, decide_all, load_thresholds
-from analyzer.pipeline.conflicts import SCHEMA
+from analyzer.pipeline.meetings.conflicts import SCHEMA
 from analyzer.tables import BY_NAME, arrow_schema
 
 Rows = list[dict[str, Any]]

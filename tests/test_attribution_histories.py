@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from analyzer.pipeline import IngestOptions, ingest
-from analyzer.pipeline.judged import judge_attribution
-from analyzer.pipeline.recorded import recognise
+from analyzer.pipeline.contents.judged import judge_attribution
+from analyzer.pipeline.contents.recorded import recognise
 from analyzer.store import Store
 from tests.swap_histories import History
 from tests.swap_histories_perfetto import perfetto_of

@@ -13,7 +13,7 @@ import pytest
 
 from analyzer.cli.render import print_info
 from analyzer.pipeline import IngestOptions, choose_designs, info_of, ingest, whatif
-from analyzer.pipeline.judged import judge_attribution
+from analyzer.pipeline.contents.judged import judge_attribution
 from analyzer.store import Store
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

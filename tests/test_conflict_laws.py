@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.pipeline.conflicts import Episodes, conflict_rows, summary_of
+from analyzer.pipeline.meetings.conflicts import Episodes, conflict_rows, summary_of
 from analyzer.pipeline.replays import Design, Outcome
 from analyzer.replay import GUARDS, HOOKS, Part, Replay
 from analyzer.replay import kernel as q

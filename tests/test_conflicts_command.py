@@ -10,7 +10,7 @@ import pytest
 
 from analyzer.errors import MissingEvents, UsageError
 from analyzer.pipeline import Asked, IngestOptions, choose_designs, conflicts_of, ingest
-from analyzer.pipeline.listing import SHOWN
+from analyzer.pipeline.meetings.listing import SHOWN
 from analyzer.store import Store
 from analyzer.tables import RECORDED
 from tests.conftest import ROOT, run_command

@@ -12,13 +12,13 @@ import pytest
 
 from analyzer.arch.x86.msrs import lookup
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.beside import set_beside
-from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
-from analyzer.pipeline.one_swap import is_own, vectors_of
-from analyzer.pipeline.operations import recorded_operations
-from analyzer.pipeline.price_model import pricing_of
-from analyzer.pipeline.pricing import overhead_of
-from analyzer.pipeline.sensitivity import set_dominated
+from analyzer.pipeline.prices.beside import set_beside
+from analyzer.pipeline.prices.emulation import Emulation, break_even_of, emulation_of
+from analyzer.pipeline.prices.model import pricing_of
+from analyzer.pipeline.prices.one_swap import is_own, vectors_of
+from analyzer.pipeline.prices.operations import recorded_operations
+from analyzer.pipeline.prices.pricing import overhead_of
+from analyzer.pipeline.prices.sensitivity import set_dominated
 from analyzer.replay import Counts, Part, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store

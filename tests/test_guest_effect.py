@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.guest_effect import price_times, set_guest_effect
 from analyzer.pipeline.part import part_of
-from analyzer.pipeline.price_model import pricing_of
-from analyzer.pipeline.pricing import overhead_of
+from analyzer.pipeline.prices.guest_effect import price_times, set_guest_effect
+from analyzer.pipeline.prices.model import pricing_of
+from analyzer.pipeline.prices.pricing import overhead_of
 from analyzer.pipeline.replays import Outcome, cpus_of, replay_all
 from analyzer.pipeline.swaps import Course, Ground, course_of, walk_of
 from analyzer.replay import Counts, Part, shipped_placements

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from analyzer.pipeline.spans import INNER, OTHER, Order, by_probes, by_spans
+from analyzer.pipeline.contents.spans import INNER, OTHER, Order, by_probes, by_spans
 
 NO_LOSS = np.zeros(0, np.int64)
 Event = tuple[int, int, int, int, str]

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, leaks, whatif
+from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
+from analyzer.pipeline.meetings import leaks
 from analyzer.replay import Counts, Part
 from analyzer.replay import kernel as q
 from analyzer.store import Store

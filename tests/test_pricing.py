@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from analyzer.arch.x86.operations import OPERATIONS
 from analyzer.errors import UsageError
-from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, operations, whatif
-from analyzer.pipeline.one_swap import vectors_of
-from analyzer.pipeline.operations import RecordedOperations, recorded_operations
+from analyzer.pipeline import Asked, IngestOptions, choose_designs, ingest, whatif
 from analyzer.pipeline.part import part_of
-from analyzer.pipeline.price_model import Pricing, pricing_of
-from analyzer.pipeline.pricing import overhead_of
+from analyzer.pipeline.prices import operations
+from analyzer.pipeline.prices.model import Pricing, pricing_of
+from analyzer.pipeline.prices.one_swap import vectors_of
+from analyzer.pipeline.prices.operations import RecordedOperations, recorded_operations
+from analyzer.pipeline.prices.pricing import overhead_of
 from analyzer.replay import Part
 from analyzer.store import Store
 from tests.conftest import ROOT

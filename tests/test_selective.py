@@ -10,7 +10,7 @@ import pytest
 
 from analyzer.errors import UsageError
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.operations import recorded_operations
+from analyzer.pipeline.prices.operations import recorded_operations
 from analyzer.replay import Part, load_placement
 from analyzer.store import Store
 from tests.conftest import ROOT

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.price_model import Pricing, pricing_of
-from analyzer.pipeline.pricing import overhead_of
-from analyzer.pipeline.sensitivity import add_sensitivity, set_dominated
-from analyzer.pipeline.ticks import Ticks
+from analyzer.pipeline.prices.model import Pricing, pricing_of
+from analyzer.pipeline.prices.pricing import overhead_of
+from analyzer.pipeline.prices.sensitivity import add_sensitivity, set_dominated
+from analyzer.pipeline.prices.ticks import Ticks
 from analyzer.store import Store
 from tests.conftest import ROOT, run_command
 

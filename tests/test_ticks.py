@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from analyzer.pipeline import IngestOptions, choose_designs, ingest, whatif
-from analyzer.pipeline.ticks import INTERRUPTED, count_ticks, estimate_hz
+from analyzer.pipeline.prices.ticks import INTERRUPTED, count_ticks, estimate_hz
 from analyzer.replay import Part
 from analyzer.store import Store
 from tests.conftest import ROOT

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analyzer.pipeline.price_model import pricing_of
-from analyzer.pipeline.pricing import overhead_of
-from analyzer.pipeline.verdict import verdict_of
+from analyzer.pipeline.prices.model import pricing_of
+from analyzer.pipeline.prices.pricing import overhead_of
+from analyzer.pipeline.prices.verdict import verdict_of
 from tests.conftest import ROOT, run_command
 
 REAL: dict[str, Any] = {"arch": "x86", "vendor": "AuthenticAMD", "emulated": False}

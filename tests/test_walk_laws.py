@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.pipeline.conflicts import timer_interrupts_met
+from analyzer.pipeline.meetings.conflicts import timer_interrupts_met
 from analyzer.pipeline.replays import Run
 from analyzer.pipeline.swaps import Course, Ground, walk_of
 from analyzer.replay import PIECE, Part, rows

@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from analyzer.errors import MissingEvents
-from analyzer.pipeline.conflicts import conflict_rows, load_episodes
-from analyzer.pipeline.exposure import feasible_of
+from analyzer.pipeline.meetings.conflicts import conflict_rows, load_episodes
+from analyzer.pipeline.meetings.exposure import feasible_of
 from analyzer.pipeline.replays import choose_designs, replay_all
 from analyzer.pipeline.whatif import whatif
 from analyzer.replay import Part, shipped_placements

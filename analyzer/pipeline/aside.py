@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.price_model import Pricing
-from analyzer.pipeline.pricing import overhead_of
+from analyzer.pipeline.prices.model import Pricing
+from analyzer.pipeline.prices.pricing import overhead_of
 from analyzer.pipeline.results import pair_of
 from analyzer.pipeline.swaps import Walk
 from analyzer.replay import Placement

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.recorded import EdgeCounts
+from analyzer.pipeline.contents.recorded import EdgeCounts
 from analyzer.replay import (
     CLEARINGS,
     GUARDS,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analyzer.pipeline.operations import BATCH_ROWS
+from analyzer.pipeline.prices.operations import BATCH_ROWS
 from analyzer.replay import Part
 from analyzer.store import Store
 

@@ -36,17 +36,24 @@ class VendorEvidence:
             isas = tables["vm_exit"].column("isa")
             self._isas.update(isa for isa in isas.unique().to_pylist() if isa in _OF_ISA)
         if "pmu_access" in tables:
-            rows = tables["pmu_access"]
+            self._take_accesses(tables["pmu_access"])
+
+    def _take_accesses(self, rows: pa.RecordBatch) -> None:
+        # One pass over one number for both, as a batch has very few different ones.
+        op, address, failed = (rows.column(name) for name in ("op", "address", "failed"))
+        words = op.dictionary.to_pylist()
+        wanted = pc.is_valid(address) if address.null_count else None
+        if pc.any(failed).as_py():
             # A foreign MSR that is only probed fails, and rdpmc's indexes are no MSR numbers.
-            failed = pc.fill_null(rows.column("failed"), False)
-            is_rdpmc = pc.equal(rows.column("op"), "rdpmc")
-            address = rows.column("address")
-            for into, which in (
-                (self._msrs, pc.invert(pc.or_(failed, is_rdpmc))),
-                (self._indexes, is_rdpmc),
-            ):
-                found = address.filter(which).unique().to_pylist()
-                into.update(number for number in found if number is not None)
+            held = pc.or_(pc.invert(pc.fill_null(failed, False)), pc.equal(op, "rdpmc"))
+            wanted = held if wanted is None else pc.and_(wanted, held)
+        if wanted is not None:
+            op, address = op.filter(wanted), address.filter(wanted)
+        codes = op.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        found = pa.array(address.to_numpy(zero_copy_only=False).astype(np.int64) << 2 | codes)
+        for number in found.unique().to_pylist():
+            into = self._indexes if words[number & 3] == "rdpmc" else self._msrs
+            into.add(number >> 2)
 
     def vendor(self, family: Family | None, told: str | None, trouble: Trouble) -> str | None:
         """Return the vendor (off x86 the family's name), None where nothing tells.

@@ -9,10 +9,9 @@ import numpy as np
 
 from analyzer.errors import MissingEvents
 from analyzer.pipeline.aside import set_aside
-from analyzer.pipeline.assumptions import ASSUMPTIONS, assumptions_of
-from analyzer.pipeline.beside import arming_traps, set_beside
 from analyzer.pipeline.by_time import BUCKETS, bucket_edges, time_rows
-from analyzer.pipeline.conflicts import (
+from analyzer.pipeline.contents.recorded import recorded_of, truth_of
+from analyzer.pipeline.meetings.conflicts import (
     Episodes,
     conflict_rows,
     load_episodes,
@@ -20,27 +19,28 @@ from analyzer.pipeline.conflicts import (
     timer_interrupts,
     timer_interrupts_met,
 )
-from analyzer.pipeline.emulation import Emulation, break_even_of, emulation_of
-from analyzer.pipeline.exposure import feasible_of, guards_of, leak_of, unseen_of
-from analyzer.pipeline.guest_effect import (
+from analyzer.pipeline.meetings.exposure import feasible_of, guards_of, leak_of, unseen_of
+from analyzer.pipeline.meetings.leaks import find_leaks
+from analyzer.pipeline.part import Asked, part_of, recorded_ns
+from analyzer.pipeline.prices.assumptions import ASSUMPTIONS, assumptions_of
+from analyzer.pipeline.prices.beside import arming_traps, set_beside
+from analyzer.pipeline.prices.emulation import Emulation, break_even_of, emulation_of
+from analyzer.pipeline.prices.guest_effect import (
     price_rows,
     price_times,
     price_vcpu,
     set_guest_effect,
 )
-from analyzer.pipeline.leaks import find_leaks
-from analyzer.pipeline.moved import moves_of
-from analyzer.pipeline.operations import recorded_operations
-from analyzer.pipeline.part import Asked, part_of, recorded_ns
-from analyzer.pipeline.price_model import Pricing, pricing_of
-from analyzer.pipeline.pricing import overhead_of, priced_assumptions_of
-from analyzer.pipeline.recorded import recorded_of, truth_of
+from analyzer.pipeline.prices.model import Pricing, pricing_of
+from analyzer.pipeline.prices.moved import moves_of
+from analyzer.pipeline.prices.operations import recorded_operations
+from analyzer.pipeline.prices.pricing import overhead_of, priced_assumptions_of
+from analyzer.pipeline.prices.sensitivity import add_sensitivity, label_of, set_dominated
+from analyzer.pipeline.prices.ticks import count_ticks
+from analyzer.pipeline.prices.verdict import verdict_of
 from analyzer.pipeline.replays import Design, Outcome, cpus_of, replay_all
 from analyzer.pipeline.results import BLIND, RESULTS, pair_of, result_rows, write_results
-from analyzer.pipeline.sensitivity import add_sensitivity, label_of, set_dominated
 from analyzer.pipeline.swaps import Ground, Walk, course_of, walk_of
-from analyzer.pipeline.ticks import count_ticks
-from analyzer.pipeline.verdict import verdict_of
 from analyzer.replay import Counts, has_rules
 from analyzer.replay import kernel as q
 from analyzer.store import Store

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.emulation import Emulation
-from analyzer.pipeline.one_swap import vectors_of
-from analyzer.pipeline.price_model import Pricing
-from analyzer.pipeline.pricing import amounts_of, counts_of, is_lower_bound
+from analyzer.pipeline.prices.emulation import Emulation
+from analyzer.pipeline.prices.model import Pricing
+from analyzer.pipeline.prices.one_swap import vectors_of
+from analyzer.pipeline.prices.pricing import amounts_of, counts_of, is_lower_bound
 from analyzer.pipeline.swaps import Ground, Walk
 from analyzer.replay import Placement
 from analyzer.replay.algebra import intervals

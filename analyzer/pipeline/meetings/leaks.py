@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from analyzer.pipeline.conflicts import guest_counters_of
+from analyzer.pipeline.meetings.conflicts import guest_counters_of
 from analyzer.pipeline.replays import Design, Outcome, Run, cpus_of
 from analyzer.replay import CLEARINGS, Part, ones_at
 from analyzer.replay import kernel as q

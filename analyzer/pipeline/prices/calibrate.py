@@ -25,8 +25,8 @@ import numpy as np
 
 from analyzer.arch.x86.operations import OPERATION_NAMES
 from analyzer.errors import MissingEvents, OutputError, UsageError
-from analyzer.pipeline.operations import accesses
-from analyzer.pipeline.price_model import cost_files_of
+from analyzer.pipeline.prices.model import cost_files_of
+from analyzer.pipeline.prices.operations import accesses
 from analyzer.replay.cost import LEVELS, SCHEMA, CostFile, load_cost
 from analyzer.store import Store
 from analyzer.timeline.attribution.words import ACTORS, Actor

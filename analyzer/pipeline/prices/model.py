@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.operations import RecordedOperations
+from analyzer.pipeline.prices.operations import RecordedOperations
 from analyzer.replay.cost import CostFile, is_assumed, latencies, load_cost
 
 __all__ = ["Model", "Pricing", "cost_files_of", "pricing_of"]

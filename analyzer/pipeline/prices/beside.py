@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyzer.pipeline.emulation import Emulation
+from analyzer.pipeline.prices.emulation import Emulation
 from analyzer.pipeline.rows import points_of
 from analyzer.replay import Counts, Part, Placement
 from analyzer.replay import kernel as q

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.arch.x86.msrs import lookup
 from analyzer.arch.x86.operations import OPERATION_NAMES
-from analyzer.pipeline.one_swap import vectors_of
-from analyzer.pipeline.operations import accesses
-from analyzer.pipeline.price_model import Pricing
+from analyzer.pipeline.prices.model import Pricing
+from analyzer.pipeline.prices.one_swap import vectors_of
+from analyzer.pipeline.prices.operations import accesses
 from analyzer.pipeline.rows import held_points, with_vcpu
 from analyzer.replay import Part
 from analyzer.replay.cost import LEVELS

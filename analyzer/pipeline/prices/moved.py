@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.one_swap import vectors_of
-from analyzer.pipeline.price_model import Model, Pricing
-from analyzer.pipeline.pricing import amounts_of, extra_of, is_lower_bound
-from analyzer.pipeline.sensitivity import label_of
+from analyzer.pipeline.prices.model import Model, Pricing
+from analyzer.pipeline.prices.one_swap import vectors_of
+from analyzer.pipeline.prices.pricing import amounts_of, extra_of, is_lower_bound
+from analyzer.pipeline.prices.sensitivity import label_of
 from analyzer.replay.algebra import SAME
 
 __all__ = ["moves_of"]

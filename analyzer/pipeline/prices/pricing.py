@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.one_swap import is_own, vectors_of
-from analyzer.pipeline.price_model import Model, Pricing
+from analyzer.pipeline.prices.model import Model, Pricing
+from analyzer.pipeline.prices.one_swap import is_own, vectors_of
 from analyzer.replay.algebra import assumed_share, count_operations, intervals
 from analyzer.replay.cost import LEVELS, swap_operations
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analyzer.pipeline import spans
+from analyzer.pipeline.contents import spans
 from analyzer.store import Store
 
 __all__ = ["FUNCTIONS", "judge_attribution"]

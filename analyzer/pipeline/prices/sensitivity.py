@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import UsageError
-from analyzer.pipeline.one_swap import vectors_of
-from analyzer.pipeline.price_model import Model, Pricing
-from analyzer.pipeline.pricing import amounts_of, counts_of, is_lower_bound
-from analyzer.pipeline.ticks import INTERRUPTED, Ticks
+from analyzer.pipeline.prices.model import Model, Pricing
+from analyzer.pipeline.prices.one_swap import vectors_of
+from analyzer.pipeline.prices.pricing import amounts_of, counts_of, is_lower_bound
+from analyzer.pipeline.prices.ticks import INTERRUPTED, Ticks
 from analyzer.replay.algebra import (
     break_even,
     cheapest_share,

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from analyzer.arch.x86.operations import OPERATION_NAMES
-from analyzer.pipeline.operations import RecordedOperations
-from analyzer.pipeline.price_model import Model, Pricing
+from analyzer.pipeline.prices.model import Model, Pricing
+from analyzer.pipeline.prices.operations import RecordedOperations
 from analyzer.replay.cost import swap_operations
 
 __all__ = ["is_own", "vectors_of"]

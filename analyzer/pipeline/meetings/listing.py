@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.errors import MissingEvents, UsageError
-from analyzer.pipeline.conflicts import (
+from analyzer.pipeline.meetings.conflicts import (
     conflict_rows,
     load_episodes,
     summary_of,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyzer.pipeline.activity import attribution_of, host_activity_of
-from analyzer.pipeline.exposure import feasible_of
-from analyzer.pipeline.inference import inference_of, unruled_of
-from analyzer.pipeline.judged import judge_attribution
-from analyzer.pipeline.recorded import recorded_of
+from analyzer.pipeline.contents.activity import attribution_of, host_activity_of
+from analyzer.pipeline.contents.inference import inference_of, unruled_of
+from analyzer.pipeline.contents.judged import judge_attribution
+from analyzer.pipeline.contents.recorded import recorded_of
+from analyzer.pipeline.meetings.exposure import feasible_of
 from analyzer.replay import Part
 from analyzer.store import Store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyzer.pipeline.pricing import PRICING_ASSUMPTIONS
+from analyzer.pipeline.prices.pricing import PRICING_ASSUMPTIONS
 from analyzer.replay import Placement
 
 __all__ = ["ASSUMPTIONS", "assumptions_of"]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analyzer.pipeline.conflicts import Episodes
-from analyzer.pipeline.leaks import Leak
+from analyzer.pipeline.meetings.conflicts import Episodes
+from analyzer.pipeline.meetings.leaks import Leak
 from analyzer.pipeline.replays import Design
 from analyzer.replay import CLEARINGS, GUARDS
 from analyzer.store import Store

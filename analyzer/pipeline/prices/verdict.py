@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.pipeline.price_model import Pricing
-from analyzer.pipeline.pricing import counts_of, is_lower_bound
-from analyzer.pipeline.sensitivity import conflicts_of_answer, label_of
+from analyzer.pipeline.prices.model import Pricing
+from analyzer.pipeline.prices.pricing import counts_of, is_lower_bound
+from analyzer.pipeline.prices.sensitivity import conflicts_of_answer, label_of
 from analyzer.replay.algebra import break_even
 
 __all__ = ["verdict_of"]

@@ -1,0 +1,1 @@
+"""What does host perf meet of a guest's state? Conflicts, what would leak, what was hidden."""

@@ -1,0 +1,1 @@
+"""What does it cost? Operations, latencies, and what the order of the placements rests on."""
