@@ -35,12 +35,13 @@ fixtures:
 fixtures-tracedat peers:
     {{ python }} fixtures/make_golden_tracedat.py fixtures/golden/tracedat {{ peers }} fixtures/*.dat.zst
 
-# events a second and bytes an event of every kernel; arguments go to the script
+# what ingest costs beside peers, cost points, and replaying all placements; arguments go to the first
 bench *args:
     {{ python }} bench/run.py {{ args }}
     {{ python }} bench/costs.py
+    {{ python }} bench/replay.py
 
-# what replaying all placements costs at 1, 10 and 50 million points; arguments go to the script
+# replaying alone: all placements at 1, 10 and 50 million points; arguments go to the script
 bench-replay *args:
     {{ python }} bench/replay.py {{ args }}
 
