@@ -16,6 +16,7 @@ from analyzer.pipeline.whatif import whatif
 from analyzer.replay import Part, shipped_placements
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 
 __all__ = ["REGISTERS", "Evidence", "distinct", "first_ns", "gather"]
 
@@ -111,9 +112,7 @@ def gather(store: Store, cost: str | None = None, emulated: bool | None = None) 
         if key not in frames:
             episodes = table == "host_episode"
             wanted = [*dict.fromkeys([*columns, "evidence"])] if episodes else columns
-            frame = pl.from_arrow(store.read(table, wanted))
-            assert isinstance(frame, pl.DataFrame)
-            frame = frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+            frame = frame_of(store.read(table, wanted), words=True)
             # What a rule infers decides nothing here: the two are never added up.
             frames[key] = frame.filter(evidence="observed").select(columns) if episodes else frame
         return frames[key]
@@ -168,7 +167,9 @@ def _meetings(store: Store, vendor: str | None) -> tuple[dict[Any, Any], dict[st
 def _vpmu_accesses(store: Store) -> int:
     count = 0
     for batch in store.batches("pmu_attribution", ["actor"], ROWS):
-        count += int(_frame(batch)["actor"].is_in(["vpmu_emulation", "vpmu_sched"]).sum())
+        count += int(
+            frame_of(batch, words=True)["actor"].is_in(["vpmu_emulation", "vpmu_sched"]).sum()
+        )
     return count
 
 
@@ -180,7 +181,9 @@ def _writes(store: Store) -> dict[str, int] | None:
     columns = ["cpu", "op", "role", "index", "value"]
     whose = store.batches("pmu_attribution", ["actor"], ROWS)
     for accesses, owned in zip(store.batches("pmu_access", columns, ROWS), whose, strict=True):
-        rows = pl.concat([_frame(accesses), _frame(owned)], how="horizontal")
+        rows = pl.concat(
+            [frame_of(accesses, words=True), frame_of(owned, words=True)], how="horizontal"
+        )
         rows = rows.filter(pl.col("role").is_in(["counter", "selector"]))
         rows = rows if last is None else pl.concat([last, rows])
         key = ["cpu", "role", "index"]
@@ -197,12 +200,6 @@ def _writes(store: Store) -> dict[str, int] | None:
         last = rows.group_by(key, maintain_order=True).last().select(*columns, "actor")
         last = last.with_columns(actor=pl.lit(None, pl.String))
     return sums or None
-
-
-def _frame(batch: Any) -> pl.DataFrame:
-    frame = pl.from_arrow(batch)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
 
 
 def first_ns(frame: pl.DataFrame, column: str = "ts") -> int | None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from analyzer.pipeline.prices.operations import BATCH_ROWS
 from analyzer.replay import Part
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,7 +22,6 @@ __all__ = ["held_points", "points_of", "with_vcpu"]
 
 def points_of(store: Store, kinds: Sequence[int]) -> pl.DataFrame:
     """Return the points of some kinds that name a vCPU: ts, cpu, vcpu, kind, detail, in order."""
-    import polars as pl
 
     found = []
     columns = ["ts", "cpu", "vcpu", "kind", "detail"]
@@ -30,9 +30,7 @@ def points_of(store: Store, kinds: Sequence[int]) -> pl.DataFrame:
         table = pa.Table.from_batches([batch])
         mine = pc.and_(pc.is_in(table["kind"], wanted), pc.is_valid(table["vcpu"]))
         found.append(table.filter(mine))
-    rows = pl.from_arrow(pa.concat_tables(found) if found else store.read("point", columns))
-    assert isinstance(rows, pl.DataFrame)
-    return rows
+    return frame_of(pa.concat_tables(found) if found else store.read("point", columns))
 
 
 def held_points(store: Store, part: Part, kinds: Sequence[int]) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from analyzer.pipeline.rows import held_points, points_of
 from analyzer.replay import Part, ones_at, stays
 from analyzer.replay import kernel as q
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline import Kind, Level
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def course_of(store: Store, part: Part) -> Course:
         return np.ascontiguousarray(found).reshape(-1, len(names))
 
     def read(table: str, names: list[str]) -> pl.DataFrame:
-        rows = pl.from_arrow(store.read(table, names))
-        assert isinstance(rows, pl.DataFrame)
-        return rows
+        return frame_of(store.read(table, names))
 
     entries = read("guest_slice", ["ts", "cpu", "vcpu"]).sort("vcpu", "ts")
     modes = read("mode_slice", ["ts", "end", "vcpu", "mode"])

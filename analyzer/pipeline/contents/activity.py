@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 
 __all__ = ["attribution_of", "host_activity_of"]
 
@@ -19,9 +20,7 @@ FIXED_SHIFT = 32
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    frame = pl.from_arrow(pa.Table.from_batches([batch]))
-    assert isinstance(frame, pl.DataFrame)
-    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+    return frame_of(batch, words=True)
 
 
 def attribution_of(store: Store) -> list[dict[str, Any]]:
@@ -52,8 +51,7 @@ def host_activity_of(store: Store) -> dict[str, Any] | None:
     if not any(counts.get(name) for name in ("read_msr", "write_msr", "rdpmc")):
         return None
     columns = ["ts", "cpu", "context", "evidence", "accesses", "counters"]
-    frame = pl.from_arrow(store.read("host_episode", columns))
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame_of(store.read("host_episode", columns))
     begin, length = recording["begin_ns"], max(1, recording["duration_ns"])
     frame = frame.with_columns(
         pl.col("context", "evidence").cast(pl.String),

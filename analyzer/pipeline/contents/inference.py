@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline.attribution.handlers import plain_name
 from analyzer.timeline.attribution.words import CONTEXTS
 from analyzer.timeline.inference import RULES, Rule
@@ -67,9 +68,7 @@ def _observable(store: Store) -> bool:
 
 
 def _frame(store: Store, table: str, columns: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(store.read(table, columns))
-    assert isinstance(frame, pl.DataFrame)
-    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+    return frame_of(store.read(table, columns), words=True)
 
 
 def _found(inferred: pl.DataFrame, observed: pl.DataFrame) -> pl.DataFrame:

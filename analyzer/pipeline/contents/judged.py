@@ -14,6 +14,7 @@ import polars as pl
 
 from analyzer.pipeline.contents import spans
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 
 __all__ = ["FUNCTIONS", "judge_attribution"]
 
@@ -118,9 +119,7 @@ def judge_attribution(store: Store, examples: int = EXAMPLES) -> dict[str, Any] 
 
 
 def _frame(store: Store, table: str, columns: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(store.read(table, columns))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame_of(store.read(table, columns))
 
 
 def _function_events(store: Store) -> pl.DataFrame:

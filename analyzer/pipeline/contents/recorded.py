@@ -11,6 +11,7 @@ import polars as pl
 from analyzer.pipeline.part import rows_of
 from analyzer.replay import Part
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline import Kind, Level
 from analyzer.timeline.truth import CUT, LEVEL_NAMES
 
@@ -77,7 +78,7 @@ def recognise(store: Store) -> tuple[str | None, dict[str, Any] | None]:
     no swap is recorded. The boundary is None where none of ours fits."""
     if not store.manifest["agreement"]:
         return None, None
-    differences, cut = _differences(store), _cut(store, Part())
+    differences, cut = _differences(store), _cut(_found(store, Part()))
     stays = store.manifest["agreement"]["guest"]["recorded"]
     # Of those that differ as little, the one that leaves the least to what no window shows.
     unseen = {
@@ -98,8 +99,7 @@ def recognise(store: Store) -> tuple[str | None, dict[str, Any] | None]:
 
 
 def _told(store: Store) -> str | None:
-    swaps = pl.from_arrow(store.read("recorded_swap", ["perf"]))
-    assert isinstance(swaps, pl.DataFrame)
+    swaps = frame_of(store.read("recorded_swap", ["perf"]))
     said = set(swaps["perf"].cast(pl.String).drop_nulls().unique())
     # An untold KVM's saving and restoring is unmistakable; perf's half may stand beside by chance.
     return "untold" if "untold" in said else ("told" if "told" in said else None)
@@ -124,8 +124,7 @@ def recorded_of(store: Store, part: Part) -> dict[str, Any]:
     recorded: dict[str, Any] = dict.fromkeys(names)
     if not store.manifest["agreement"]:
         return recorded
-    swaps = pl.from_arrow(rows_of(store.read("recorded_swap"), part))
-    assert isinstance(swaps, pl.DataFrame)
+    swaps = frame_of(rows_of(store.read("recorded_swap"), part))
     swaps = swaps.with_columns(
         pl.col("kind").cast(pl.String),
         kvm=pl.col("kvm_reads") + pl.col("kvm_writes"),
@@ -168,8 +167,8 @@ def truth_of(
     fewest, most = BOUNDS[boundary]
     if boundary == "loop" and store.manifest["marks"]["loop_events_exact"]:
         most = fewest
-    rows = _rows(store, boundary, part)
-    cut = _cut(store, part)
+    found = _found(store, part)
+    rows, cut = _rows(store, boundary, found), _cut(found)
     return {
         "boundary": boundary,
         # Where a window begins or ends between an edge and its swap, one of them has no other side.
@@ -185,30 +184,27 @@ def truth_of(
     }
 
 
-def _cut(store: Store, part: Part) -> Callable[[str, Level], int]:
+def _found(store: Store, part: Part) -> pl.DataFrame:
+    return frame_of(rows_of(store.read("truth_difference"), part), words=True)
+
+
+def _cut(found: pl.DataFrame) -> Callable[[str, Level], int]:
     # How many loads or puts of a level a window's begin or end has cut, by what is left of them.
-    rows = rows_of(store.read("truth_difference"), part).to_pylist()
-
-    def count(what: str, level: Level) -> int:
-        name = LEVEL_NAMES[int(level).bit_length() - 1]
-        found = (row for row in rows if row["cause"] == what and row["level"] == name)
-        return sum(int(row["count"]) for row in found)
-
-    return count
+    cut = found.filter(pl.col("cause").is_in(CUT))
+    sums = cut.group_by("cause", "level").agg(pl.col("count").sum())
+    counts = {(what, level): count for what, level, count in sums.iter_rows()}
+    return lambda what, level: counts.get((what, LEVEL_NAMES[int(level).bit_length() - 1]), 0)
 
 
-def _rows(store: Store, boundary: str, part: Part) -> list[dict[str, Any]]:
+def _rows(store: Store, boundary: str, found: pl.DataFrame) -> list[dict[str, Any]]:
     # What the marks leave open is listed too, as allowed.
     inside, outside = LEVELS[boundary]
     exact = boundary != "loop" or store.manifest["marks"]["loop_events_exact"]
-    table = rows_of(store.read("truth_difference"), part)
     made = []
-    for row in table.to_pylist():
+    for row in found.filter(pl.col("level").is_in([inside, outside])).to_dicts():
         level, cause = row.pop("level"), row["cause"]
         predicted, recorded = PREDICTED_RECORDED[cause]
         missed = predicted == 1
-        if level not in (inside, outside):
-            continue
         if cause in CUT:
             if level == (inside if missed else outside):
                 made.append({**row, "predicted": predicted, "recorded": recorded, "allowed": True})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from analyzer.arch.x86.conflicts import AFTER_THE_PUT, CAUSES, RULES, Rule
 from analyzer.pipeline.replays import Design, Outcome, Run, cpus_of
@@ -16,6 +15,7 @@ from analyzer.replay import Part, Rows, meetings_of, ones_at, slices_of
 from analyzer.replay import kernel as q
 from analyzer.replay.stays import count_within
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline.attribution import Context
 
 __all__ = [
@@ -72,8 +72,7 @@ def load_episodes(store: Store) -> Episodes:
         "cpu",
     ]  # fmt: skip
     table = store.read("host_episode", columns)
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame_of(table)
     # Attribution leaves this mark wherever it ran: on register accesses, or on probes.
     observable = "calls_recorded" in store.manifest["marks"]
     rules = [name for name, said in store.manifest["inference"].items() if said["applied"]]
@@ -98,8 +97,7 @@ def load_episodes(store: Store) -> Episodes:
 
 def _in_swap(store: Store, episodes: pl.DataFrame) -> Array:
     # bool[n], the episodes that begin within a recorded swap. Swaps of one CPU follow each other.
-    frame = pl.from_arrow(store.read("recorded_swap", ["ts", "end", "cpu"]))
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame_of(store.read("recorded_swap", ["ts", "end", "cpu"]))
     began, of = episodes["ts"].to_numpy(), episodes["cpu"].to_numpy()
     found = np.zeros(len(began), bool)
     for (cpu,), swaps in frame.sort("ts").group_by("cpu"):
@@ -217,8 +215,7 @@ def _colliding(met: Array, episodes: Episodes) -> Array:
 def guest_counters_of(store: Store) -> dict[int, int]:
     """Return by vCPU the set of counters that any recorded load enabled; those of no load aren't
     in it."""
-    frame = pl.from_arrow(store.read("recorded_swap", ["vcpu", "guest_counters"]))
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame_of(store.read("recorded_swap", ["vcpu", "guest_counters"]))
     rows = frame.drop_nulls().group_by("vcpu").agg(pl.col("guest_counters").bitwise_or()).rows()
     return {int(vcpu): int(mask) for vcpu, mask in rows}
 
@@ -256,8 +253,7 @@ def timer_interrupts(store: Store, part: Part) -> tuple[Array, Array]:
     those of each CPU begin."""
     kept = [pl.DataFrame(schema={"ts": pl.Int64, "cpu": pl.Int32})]
     for batch in store.batches("interrupt", ["ts", "cpu", "name", "phase"], 1 << 20):
-        frame = pl.from_arrow(pa.Table.from_batches([batch]))
-        assert isinstance(frame, pl.DataFrame)
+        frame = frame_of(batch)
         is_timer = pl.col("name").cast(pl.String) == "local_timer"
         is_entry = pl.col("phase").cast(pl.String) == "entry"
         kept.append(frame.filter(is_timer & is_entry).select("ts", "cpu"))

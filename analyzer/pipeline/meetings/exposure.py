@@ -12,6 +12,7 @@ from analyzer.pipeline.meetings.leaks import Leak
 from analyzer.pipeline.replays import Design
 from analyzer.replay import CLEARINGS, GUARDS
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 
 __all__ = ["feasible_of", "guards_of", "leak_of", "unseen_of"]
 
@@ -20,9 +21,7 @@ KVM_CREATE_VCPU, EBUSY = 0xAE41, 16
 
 
 def _read(store: Store, table: str, columns: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(store.read(table, columns))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame_of(store.read(table, columns))
 
 
 def leak_of(design: Design, bounds: tuple[dict[str, Leak], dict[str, Leak]]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from analyzer.pipeline.meetings.conflicts import guest_counters_of
 from analyzer.pipeline.replays import Design, Outcome, Run, cpus_of
@@ -25,6 +24,7 @@ from analyzer.replay import CLEARINGS, Part, ones_at
 from analyzer.replay import kernel as q
 from analyzer.replay.leaking import COUNTERS, no_puts, walk_leaks
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline.points import Kind
 
 __all__ = ["Leak", "find_leaks"]
@@ -111,9 +111,7 @@ def _surroundings_of(store: Store, part: Part) -> _Surroundings:
 
 def _frames(store: Store, table: str, columns: list[str]) -> Any:
     for batch in store.batches(table, columns, ROWS):
-        frame = pl.from_arrow(pa.Table.from_batches([batch]))
-        assert isinstance(frame, pl.DataFrame)
-        yield frame
+        yield frame_of(batch)
 
 
 def _threads(store: Store, by_tid: dict[int, int], cpus: int, vms: int) -> tuple[Groups, Groups]:
@@ -209,8 +207,7 @@ def _host_writes(store: Store, cpus: int) -> Groups:
 
 def _puts(store: Store, writes: Groups, cpus: int) -> Groups:
     # Recorded puts, and the set of counters that the host writes in each.
-    frame = pl.from_arrow(store.read("recorded_swap", ["ts", "end", "cpu", "kind"]))
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame_of(store.read("recorded_swap", ["ts", "end", "cpu", "kind"]))
     puts = frame.filter(pl.col("kind").cast(pl.String) == "put").sort("cpu", "ts")
     begin, end, cpu = (puts[name].to_numpy() for name in ("ts", "end", "cpu"))
     masks = np.zeros(begin.size, np.int64)

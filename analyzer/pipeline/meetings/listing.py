@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from analyzer.errors import MissingEvents, UsageError
 from analyzer.pipeline.meetings.conflicts import (
@@ -19,6 +18,7 @@ from analyzer.pipeline.meetings.conflicts import (
 from analyzer.pipeline.part import Asked, part_of
 from analyzer.pipeline.replays import Design, replay_all
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline.attribution import CONTEXTS
 
 __all__ = ["conflicts_of"]
@@ -144,8 +144,7 @@ def _near(store: Store, table: str, wanted: dict[int, Array]) -> pl.DataFrame:
     first = 0
     columns = [*BESIDE, *SHOWN[table]]
     for batch in store.batches(table, columns, 1 << 20):
-        frame = pl.from_arrow(pa.Table.from_batches([batch]))
-        assert isinstance(frame, pl.DataFrame)
+        frame = frame_of(batch)
         frame = frame.with_row_index("row", first)
         first += len(frame)
         for cpu, times in wanted.items():

@@ -24,6 +24,7 @@ from analyzer.pipeline.rows import held_points, with_vcpu
 from analyzer.replay import Part
 from analyzer.replay.cost import LEVELS
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline import Kind
 from analyzer.timeline.attribution.words import Actor
 
@@ -153,8 +154,7 @@ def _frame(store: Store, table: str, columns: list[str], part: Part) -> pl.DataF
     # Rows of the part, with the vCPU of their thread, -1 where it is none.
     import polars as pl
 
-    rows = pl.from_arrow(store.read(table, columns))
-    assert isinstance(rows, pl.DataFrame)
+    rows = frame_of(store.read(table, columns))
     if "tid" in columns:
         rows = with_vcpu(store, rows)
     else:

@@ -14,8 +14,8 @@ import numpy as np
 from analyzer.pipeline.prices.model import Model, Pricing
 from analyzer.pipeline.prices.one_swap import vectors_of
 from analyzer.pipeline.prices.pricing import amounts_of, extra_of, is_lower_bound
-from analyzer.pipeline.prices.sensitivity import label_of
-from analyzer.replay.algebra import SAME
+from analyzer.pipeline.prices.sensitivity import competes, label_of
+from analyzer.replay.algebra import SAME, count_operations
 
 __all__ = ["moves_of"]
 
@@ -52,8 +52,8 @@ class _Parts:
     def counts(self, swaps: int, exits: int, operations: int, extra: int) -> Array:
         # float64[k], each part at the level asked for.
         done = np.append(self.amounts[swaps, :2], self.amounts[exits, 2:])
-        paid = np.where(done[:, None] == 0, 0.0, done[:, None] * self.vectors[:, operations])
-        total: Array = paid.sum(axis=0) + self.extra[extra]
+        swapped = count_operations(done[None], self.vectors[:, [operations]])[0]
+        total: Array = swapped + self.extra[extra]
         return np.full_like(total, np.nan) if self.is_bound else total
 
 
@@ -102,10 +102,12 @@ def moves_of(
     model, parts = pricing.models[0], every[0]
     nobody = np.zeros(len(answers), bool)
     typical = _prices(model, parts, nobody, FILE, TYPICAL)
-    competes = [
-        answer["kind"] != "hindsight" and (candidates is None or label in candidates)
-        for answer, label in zip(answers, labels, strict=True)
-    ]
+    eligible = np.array(
+        [
+            competes(answer) and (candidates is None or label in candidates)
+            for answer, label in zip(answers, labels, strict=True)
+        ]
+    )
     found: dict[str, dict[str, Any] | None] = {}
     for name in dict.fromkeys(name for answer in answers for name in answer["assumptions"]):
         held = HELD.get(name)
@@ -123,25 +125,23 @@ def moves_of(
             ]
         else:
             ends = [_prices(model, parts, rests, held, end) for end in (LOW, HIGH)]
-        found[name] = _turned(
-            typical, np.reshape(ends, (-1, len(labels))), np.array(competes), labels
-        )
+        found[name] = _turned(typical, np.reshape(ends, (-1, len(labels))), eligible, labels)
     return found
 
 
-def _first(prices: Array, competes: Array) -> int | None:
-    known = np.where(competes & np.isfinite(prices), prices, np.inf)
+def _first(prices: Array, eligible: Array) -> int | None:
+    known = np.where(eligible & np.isfinite(prices), prices, np.inf)
     # Of equals the first, whatever their sums' last digits are.
     cheapest = np.flatnonzero(known <= known.min() * (1 + SAME))
     return int(cheapest[0]) if np.isfinite(known).any() else None
 
 
-def _turned(typical: Array, ends: Array, competes: Array, labels: list[str]) -> dict[str, Any]:
+def _turned(typical: Array, ends: Array, eligible: Array, labels: list[str]) -> dict[str, Any]:
     # Comparisons with what has no price are false: such a placement turns with nobody.
     before = typical[:, None] * (1 + SAME) < typical[None, :]
     after = (ends[:, :, None] > ends[:, None, :] * (1 + SAME)).any(axis=0)
-    was = _first(typical, competes)
-    firsts = [_first(row, competes) for row in ends]
+    was = _first(typical, eligible)
+    firsts = [_first(row, eligible) for row in ends]
     return {
         "cheapest": [labels[n] for n in dict.fromkeys(firsts) if n is not None and n != was],
         "turned": [[labels[a], labels[b]] for a, b in np.argwhere(before & after)],

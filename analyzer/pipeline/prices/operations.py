@@ -17,6 +17,7 @@ from analyzer.arch.x86.msrs import ROLES
 from analyzer.arch.x86.operations import OPERATION_NAMES, OPERATIONS, OPERATIONS_OF_OTHERS
 from analyzer.replay import Part
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 from analyzer.timeline.attribution.words import ACTORS, Actor
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def accesses(
     )
     for access, attribution in pairs:
         op, role = _codes(access["op"], OPS), _codes(access["role"], ROLES)
-        found = pl.from_arrow(pa.table([access[name] for name in columns], columns))
-        assert isinstance(found, pl.DataFrame)
+        found = frame_of(pa.table([access[name] for name in columns], columns))
         yield found.with_columns(
             pl.Series("actor", np.maximum(_codes(attribution["actor"], ACTORS), 0)),
             pl.Series("operation", _OPERATION_OF[op, role]),
@@ -136,8 +136,7 @@ def _swaps(store: Store, part: Part) -> pl.DataFrame:
     table = store.read("recorded_swap", columns)
     ts, cpu = (table[name].to_numpy() for name in ("ts", "cpu"))
     held = part.holds(ts, cpu, table["vcpu"].fill_null(-1).to_numpy())
-    swaps = pl.from_arrow(table)
-    assert isinstance(swaps, pl.DataFrame)
+    swaps = frame_of(table)
     # A put's guest is the one whose load came last on that CPU; none in a loss or at the start.
     return (
         swaps.with_columns(pl.col("kind").cast(pl.String), pl.Series("held", held))

@@ -26,7 +26,7 @@ from analyzer.replay.algebra import (
 )
 from analyzer.replay.cost import LEVELS
 
-__all__ = ["add_sensitivity", "conflicts_of_answer", "label_of", "set_dominated"]
+__all__ = ["add_sensitivity", "competes", "conflicts_of_answer", "label_of", "set_dominated"]
 
 Array = np.ndarray[Any, Any]
 POINTS = 10_000
@@ -58,9 +58,9 @@ def conflicts_of_answer(answer: dict[str, Any]) -> tuple[float, float]:
     return observed if low is None else sum(low.values()), most
 
 
-def _competes(answer: dict[str, Any]) -> bool:
-    # A bound that nobody can build, and a price that holds only what was seen: they are compared
-    # with others, and win against none.
+def competes(answer: dict[str, Any]) -> bool:
+    """Say whether a placement can be the cheapest: not a bound that nobody can build, nor a price
+    that holds only what was seen, which are compared with others and win against none."""
     return answer.get("kind") != "hindsight" and not is_lower_bound(answer)
 
 
@@ -99,7 +99,7 @@ def set_dominated(pricing: Pricing, answers: list[dict[str, Any]]) -> None:
         better &= dominates(
             counts[:, 0], counts[:, 2], model.latencies, other[:, :, 0], other[:, :, 1]
         )
-    better[[not _competes(answer) for answer in answers]] = False
+    better[[not competes(answer) for answer in answers]] = False
     for at, answer in enumerate(answers):
         by = np.flatnonzero(better[:, at])
         answer["dominated_by"] = [label_of(answers[one], answers) for one in by]
@@ -164,7 +164,7 @@ def _regions(model: Model, counts: Array, answers: list[dict[str, Any]]) -> dict
     low, high = np.append(model.latencies[0], 0.0), np.append(model.latencies[2], 1.0)
     points = sample_between(low, high, POINTS)
     overheads = sweep(counts[:, 0], counts[:, 2], points[:, :-1], points[:, -1])
-    every = np.array([_competes(answer) for answer in answers])
+    every = np.array([competes(answer) for answer in answers])
     most = np.array([conflicts_of_answer(answer)[1] for answer in answers])
     known = not np.isnan(most).any()
     return {

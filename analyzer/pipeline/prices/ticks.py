@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.replay import Part
 from analyzer.store import Store
+from analyzer.store.frames import frame_of
 
 __all__ = ["INTERRUPTED", "Ticks", "count_ticks", "estimate_hz"]
 
@@ -39,8 +40,7 @@ def count_ticks(store: Store, part: Part, recording: dict[str, Any]) -> Ticks | 
     import polars as pl
 
     def rows(table: str, columns: list[str]) -> pl.DataFrame:
-        found = pl.from_arrow(store.read(table, columns))
-        assert isinstance(found, pl.DataFrame)
+        found = frame_of(store.read(table, columns))
         names = [c for c in ("phase", "name", "kind", "function_name", "reason") if c in columns]
         return found.with_columns(pl.col(names).cast(pl.String))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from analyzer.pipeline.prices.model import Pricing
 from analyzer.pipeline.prices.pricing import counts_of, is_lower_bound
-from analyzer.pipeline.prices.sensitivity import conflicts_of_answer, label_of
+from analyzer.pipeline.prices.sensitivity import competes, conflicts_of_answer, label_of
 from analyzer.replay.algebra import break_even
 
 __all__ = ["verdict_of"]
@@ -86,7 +86,7 @@ def verdict_of(pricing: Pricing, answer: dict[str, Any]) -> dict[str, Any]:
     those with conflicts, where it costs less still. cannot_tell: what the recording does not say.
     """
     every = answer["placements"]
-    competing = [p for p in every if p["kind"] != "hindsight" and not is_lower_bound(p)]
+    competing = [p for p in every if competes(p)]
     known = all(not np.isnan(conflicts_of_answer(p)[1]) for p in competing)
     clean = [p for p in competing if not known or conflicts_of_answer(p)[1] == 0]
 
